@@ -1,0 +1,58 @@
+# Two commands matter: `make test` proves softlan, `make demo` shows it. Both set themselves up first
+# on a Debian 12 or Ubuntu that has python3 (3.11 or later), git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/dev.txt
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup tools test lint types pytest format demo lock clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: setup lint types pytest ## style, types and all tests
+
+demo: setup ## the whole party on this machine; KEEP=1 leaves it running
+	@$(BIN)/softlan demo $(if $(KEEP),--keep)
+
+setup: tools $(READY) ## what the rest needs: Debian packages when root, and .venv from the lock
+
+tools:
+	@PYTHON='$(PYTHON)' sh requirements/system.sh
+
+# pip takes nothing whose hash is not in the lock; our own package needs no download, and hatchling,
+# which builds it, comes out of the lock too.
+$(READY): $(LOCK) pyproject.toml
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: setup ## ruff: style and layout
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+pytest: setup ## the tests alone; ARGS="-k word" picks some
+	$(BIN)/pytest -n 2 --durations=15 $(ARGS)
+
+format: setup ## lets ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## writes the lock anew from pyproject.toml; UPGRADE=1 takes newer releases
+	test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install -qq uv==$(UV_VERSION); }
+	build/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	    --group pyproject.toml:dev pyproject.toml --output-file $(LOCK)
+
+clean: ## removes .venv, caches and build results
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

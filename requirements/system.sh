@@ -1,0 +1,44 @@
+#!/bin/sh
+# The commands that tests and demo run, and Debian's packages that have them. As root: installs those whose
+# command is missing. Otherwise: says which they are, and goes on (what needs them then says so itself).
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+PYTHON=${PYTHON:-python3}
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "softlan needs Python 3.11 or later and $PYTHON is older or missing: name another one, as in: make PYTHON=python3.12" >&2
+    exit 1
+}
+
+missing=
+# A virtual environment that works needs nothing more of the system's Python.
+.venv/bin/python -c 'import pip' 2>/dev/null || "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing=python3-venv
+while read -r command package; do
+    command -v "$command" >/dev/null || missing="$missing $package"
+done <<LIST
+ip iproute2
+ping iputils-ping
+dnsmasq dnsmasq-base
+udhcpc udhcpc
+ethtool ethtool
+iperf3 iperf3
+tcpdump tcpdump
+unshare util-linux
+LIST
+missing=${missing# }
+[ -n "$missing" ] || exit 0
+
+install="apt-get install --no-install-recommends $missing"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "missing here, and tests and demo need it: $missing. As root: $install" >&2
+    case $missing in python3-venv*) exit 1 ;; esac
+    exit 0
+fi
+echo "installing: $missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq -o Acquire::Retries=3 update
+apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 --no-install-recommends install -y $missing >/dev/null
+.venv/bin/python -c 'import pip' 2>/dev/null || "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || {
+    echo "$PYTHON cannot make a virtual environment even with python3-venv: use Debian's own, make PYTHON=/usr/bin/python3" >&2
+    exit 1
+}

@@ -1,0 +1,5 @@
+"""``python -m softlan``."""
+
+from softlan.cli.main import main
+
+main()

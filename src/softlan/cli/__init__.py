@@ -1,0 +1,1 @@
+"""The command line: flags, wiring, and how errors are told."""

@@ -1,0 +1,193 @@
+"""The commands. Each turns its flags into a config and runs it; what takes long to import is imported inside."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from softlan import __version__
+from softlan.cli.options import LogOptions, RelayOptions, StateDir, state_directory, tunnel_config
+from softlan.errors import UsageError
+
+app = App(
+    name="softlan",
+    help="Join a real LAN from far away, as if your PC were plugged into its switch.",
+    version=f"softlan {__version__}",
+    version_flags=["--version"],
+    help_flags=["--help", "-h"],
+)
+
+
+@app.command
+def relay(
+    *,
+    listen: str = "443/udp",
+    server_name: str = "lanparty-relay.local",
+    cert: Path | None = None,
+    key: Path | None = None,
+    dev_cert_der_out: Path | None = None,
+    redirect: str | None = None,
+    max_rooms: int = 256,
+    max_peers: int = 1024,
+    max_room_peers: int = 64,
+    room_mtu: int = 1418,
+    allow_universal_macs: Annotated[bool, Parameter(negative="")] = False,
+    frame_log: Literal["off", "drops", "all"] = "off",
+    state_dir: StateDir = None,
+    log: LogOptions = LogOptions(),
+) -> None:
+    """Run a public relay, on a machine that everyone can reach.
+
+    Parameters
+    ----------
+    listen
+        Where to listen: 443/udp, or an address and port such as 192.0.2.7:4433.
+    server_name
+        The name in the development certificate, beside localhost.
+    cert
+        Certificate chain (PEM); without it a development certificate is made and kept.
+    key
+        Its private key (PEM).
+    dev_cert_der_out
+        Write the certificate here, in DER, to be given to players and gateways.
+    redirect
+        Send every newcomer to this relay (host:port) instead.
+    max_rooms
+        Rooms at a time.
+    max_peers
+        Players and gateways at a time, in all rooms.
+    max_room_peers
+        Players and gateway of one room.
+    room_mtu
+        MTU of new rooms, in bytes.
+    allow_universal_macs
+        Let players join with MACs that are not locally administered.
+    frame_log
+        Which frames to log: none, those that were dropped, or all.
+    """
+    import asyncio
+    import datetime
+
+    from softlan.net.address import parse_listen, parse_relay
+    from softlan.obs.frame_log import FrameLogMode
+    from softlan.proto.budget import MAX_MTU, MIN_MTU
+    from softlan.quic.trust import development_credentials, load_credentials, write_der
+    from softlan.relay.limits import RelayLimits
+    from softlan.relay.server import RelayConfig, serve
+
+    log.apply()
+    address = parse_listen(listen)
+    if (cert is None) != (key is None):
+        raise UsageError("--cert and --key go together: give both, or neither for a development certificate")
+    if not MIN_MTU <= room_mtu <= MAX_MTU:
+        raise UsageError(f"--room-mtu must be {MIN_MTU} to {MAX_MTU}")
+    if min(max_rooms, max_peers, max_room_peers) < 1 or max_room_peers > 60000:
+        raise UsageError("--max-rooms, --max-peers and --max-room-peers must be at least 1")
+    if cert is not None and key is not None:
+        credentials = load_credentials(cert, key)
+    else:
+        now = datetime.datetime.now(datetime.UTC)
+        credentials = development_credentials(state_directory(state_dir), server_name, now)
+    if dev_cert_der_out is not None:
+        write_der(dev_cert_der_out, credentials)
+    config = RelayConfig(
+        listen=address,
+        credentials=credentials,
+        limits=RelayLimits(
+            max_rooms=max_rooms,
+            max_peers=max_peers,
+            max_room_peers=max_room_peers,
+            room_mtu=room_mtu,
+            allow_universal_macs=allow_universal_macs,
+            redirect=str(parse_relay(redirect)) if redirect is not None else None,
+        ),
+        frame_log=FrameLogMode(frame_log),
+        snapshots=log.log_level == "debug",
+    )
+    asyncio.run(serve(config))
+
+
+@app.command
+def gateway(
+    *,
+    target: RelayOptions,
+    iface: Annotated[str, Parameter(name=["--iface", "--interface"])],
+    state_dir: StateDir = None,
+    log: LogOptions = LogOptions(),
+) -> None:
+    """Bridge a room to the wired LAN of this machine (Linux, as root).
+
+    Parameters
+    ----------
+    iface
+        The wired interface that is plugged into the LAN's switch.
+    """
+    from softlan.client.service import unsupported_here
+    from softlan.ctrl.messages import Role
+
+    log.apply()
+    config = tunnel_config(target, Role.GATEWAY, None, state_directory(state_dir))
+    unsupported_here("the gateway")
+    from softlan.gateway.service import GatewayConfig, run
+
+    run(GatewayConfig(config, iface))
+
+
+@app.command
+def client(
+    *,
+    target: RelayOptions,
+    virtual_mac: str | None = None,
+    tap_name: str = "softlan0",
+    state_dir: StateDir = None,
+    log: LogOptions = LogOptions(),
+) -> None:
+    """Join a room as a player (as root).
+
+    Parameters
+    ----------
+    virtual_mac
+        The MAC to join with; by default one that is made once and kept.
+    tap_name
+        Name of the network interface that appears.
+    """
+    from softlan.client.identity import load_or_create
+    from softlan.client.service import ClientConfig, run, unsupported_here
+    from softlan.ctrl.messages import Role
+    from softlan.proto.mac import identity_fault, parse_mac
+
+    log.apply()
+    directory = state_directory(state_dir)
+    if virtual_mac is not None:
+        mac = parse_mac(virtual_mac)
+        fault = identity_fault(mac, allow_universal=True)
+        if fault is not None:
+            raise UsageError(f"--virtual-mac {virtual_mac} cannot be a player's address: it is {fault}")
+        config = tunnel_config(target, Role.CLIENT, mac, directory)
+    else:
+        tunnel_config(target, Role.CLIENT, None, directory)  # the flags first: a wrong one must not leave a file behind
+        config = tunnel_config(target, Role.CLIENT, load_or_create(directory), directory)
+    unsupported_here("the client")
+    run(ClientConfig(config, tap_name))
+
+
+@app.command
+def demo(
+    *,
+    keep: Annotated[bool, Parameter(negative="")] = False,
+    end: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Run a whole LAN party on this machine, in network namespaces, and show that it works.
+
+    Parameters
+    ----------
+    keep
+        Leave the party running, to look at.
+    end
+        End a party that was left running.
+    """
+    import sys
+
+    from softlan.demo.run import end_demo, run_demo
+
+    sys.exit(end_demo() if end else run_demo(keep=keep))

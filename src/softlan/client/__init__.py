@@ -1,0 +1,1 @@
+"""The player's side: identity, session, bridge to the TAP."""

@@ -1,0 +1,65 @@
+"""Moves frames between a local device and the tunnel, in bursts, and keeps the books."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from softlan.device.base import DeviceGone, FrameDevice
+from softlan.obs.counters import TrafficCounters
+from softlan.obs.logging import get_logger
+
+# Frames read from the device in one go: a burst is worth one flush, and the tunnel's own turn must not wait.
+BURST = 64
+
+
+class Bridge:
+    """A device on one side, `send` (a burst of frames into the tunnel) on the other."""
+
+    def __init__(self, device: FrameDevice, counters: TrafficCounters, gone: Callable[[DeviceGone], None]) -> None:
+        self.device = device
+        self.counters = counters
+        self.send: Callable[[list[bytes]], None]
+        self._gone = gone
+        self._log = get_logger("bridge")
+        self._reported: dict[str, int] = {}
+        self._next_report = 0.0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read the device from now on."""
+        self.device.attach(loop, self._readable)
+
+    def stop(self) -> None:
+        """Read it no more."""
+        self.device.detach()
+
+    def deliver(self, frames: Sequence[bytes]) -> None:
+        """Write a burst of frames to the device; what it does not take is counted there."""
+        try:
+            self.device.write_burst(frames)
+        except DeviceGone as error:
+            self._gone(error)
+
+    def report(self, now: float) -> None:
+        """Once in a while, one line on what was dropped since the last one."""
+        if now < self._next_report:
+            return
+        self._next_report = now + 10.0
+        drops = {
+            reason.value: count
+            for source in (self.counters.drops, self.device.counters.drops)
+            for reason, count in source.items()
+        }
+        news = {name: count - self._reported.get(name, 0) for name, count in drops.items()}
+        news = {name: count for name, count in news.items() if count}
+        self._reported = drops
+        if news:
+            self._log.info("drops", **news)
+
+    def _readable(self) -> None:
+        try:
+            frames = self.device.read_burst(BURST)
+        except DeviceGone as error:
+            self.device.detach()
+            self._gone(error)
+            return
+        if frames:
+            self.send(frames)

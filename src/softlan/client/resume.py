@@ -1,0 +1,35 @@
+"""The resume string of the last session, kept so that a restart takes its own ghost's place at once."""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from softlan.client.session import Identity
+
+
+class ResumeFile:
+    """One small file (0600) for each relay, room, role and MAC. Best effort: without it we just join anew."""
+
+    def __init__(self, state_dir: Path, identity: Identity, relay: str) -> None:
+        mac = identity.mac.hex() if identity.mac else ""
+        key = f"{relay} {identity.room} {identity.role.value} {mac}"
+        self._path = state_dir / f"resume-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+    def load(self) -> str | None:
+        """The string of the last welcome, if there was one."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = self._path.read_text("ascii")
+            if 0 < len(text) <= 128:
+                return text
+        return None
+
+    def save(self, resume: str) -> None:
+        """Keep the string of this welcome."""
+        draft = self._path.with_suffix(".new")
+        with contextlib.suppress(OSError, UnicodeEncodeError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(resume)
+            draft.replace(self._path)

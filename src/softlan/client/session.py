@@ -1,0 +1,344 @@
+"""An endpoint's session with its relay, the same for a player and for a gateway, on every system.
+
+It is the handler of one connection: it finds out what the path carries, says hello, keeps the session alive, and
+moves frames. It knows no socket and no clock: what happens comes in by calls with `now`, what it has to say
+goes to a `Listener`.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+from softlan.client.path import PathProber
+from softlan.ctrl.framing import FrameDecoder, encode_frame
+from softlan.ctrl.messages import (
+    PROTOCOL_VERSION,
+    BadMessage,
+    Disconnect,
+    Hello,
+    Message,
+    PeerJoined,
+    PeerLeft,
+    Reject,
+    Role,
+    Stats,
+    Welcome,
+    decode,
+    encode,
+)
+from softlan.obs.counters import TrafficCounters
+from softlan.proto.budget import MAX_BUDGET
+from softlan.proto.drop import DropReason
+from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
+from softlan.proto.ethernet import parse as parse_ethernet
+from softlan.proto.mac import format_mac
+from softlan.proto.overlay import HEADER_LENGTH, Kind, header, parse, probe_nonce
+from softlan.quic.connection import CloseCause, CloseCode, Connection
+
+WELCOME_TIMEOUT = 5.0  # seconds from the hello
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who joins what."""
+
+    role: Role
+    room: str
+    mac: bytes | None
+    """A client's virtual MAC; None for a gateway."""
+    software: str
+    room_token: str | None = None
+
+
+class EndKind(enum.Enum):
+    """What can be done about the end of a session."""
+
+    LOST = "lost"
+    """The relay or the path is gone: connect again."""
+    REJECTED = "rejected"
+    """The relay said no; `Ended.reject` says why."""
+    UNTRUSTED = "untrusted"
+    """The handshake failed: not the relay that was asked for, or not softlan."""
+    NARROWED = "narrowed"
+    """The path no longer carries our budget: connect again with a smaller one."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a session ended, when it was not us who left."""
+
+    kind: EndKind
+    reason: str
+    """For a person."""
+    reject: Reject | None = None
+
+
+class Listener(Protocol):
+    """Who uses a session. Every call happens inside the endpoint's turn."""
+
+    def session_ready(self, session: "Session") -> None:
+        """The path is measured; `say_hello` is next."""
+
+    def session_joined(self, session: "Session", welcome: Welcome) -> None:
+        """We are in the room."""
+
+    def session_ended(self, session: "Session", ended: Ended) -> None:
+        """The session is over. Not called after our own `leave`."""
+
+    def peer_joined(self, peer: PeerJoined, now: float) -> None:
+        """Someone is in the room."""
+
+    def peer_left(self, peer: PeerJoined | None, left: PeerLeft, now: float) -> None:
+        """Someone left; `peer` is who it was, if that was known."""
+
+    def frames_received(self, frames: list[bytes], now: float) -> None:
+        """A burst of Ethernet frames from the room."""
+
+
+class State(enum.Enum):
+    """Where a session is: each leads to the next one, or to ENDED."""
+
+    HANDSHAKE = "handshake"
+    SIZING = "sizing"
+    READY = "ready"
+    HELLO = "hello"
+    JOINED = "joined"
+    ENDED = "ended"
+
+
+class Session:
+    """One session, over one connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        identity: Identity,
+        listener: Listener,
+        counters: TrafficCounters,
+        *,
+        resume: str | None = None,
+        max_budget: int = MAX_BUDGET,
+        now: float,
+    ) -> None:
+        self.state = State.HANDSHAKE
+        self.connection = connection
+        self.welcome: Welcome | None = None
+        self.peers: dict[int, PeerJoined] = {}
+        """Everyone else in the room, by peer id."""
+        self.counters = counters
+        self.gateway_present = False
+        self.unknown_messages = 0
+        self.path = PathProber(connection.send_datagram, max_budget, now)
+        self._identity = identity
+        self._listener = listener
+        self._resume = resume
+        self._decoder = FrameDecoder()
+        self._header = b""
+        self._budget = 0
+        self._longest = 0
+        self._next_stats = 0.0
+        self._hello_deadline = float("inf")
+
+    def say_hello(self, now: float) -> None:
+        """Ask to be let in; only once the session is READY."""
+        identity = self._identity
+        self.state = State.HELLO
+        self._hello_deadline = now + WELCOME_TIMEOUT
+        self._send(
+            Hello(
+                version=PROTOCOL_VERSION,
+                role=identity.role,
+                room=identity.room,
+                mac=format_mac(identity.mac) if identity.mac else None,
+                datagram_budget=self.path.budget,
+                software=identity.software,
+                room_token=identity.room_token,
+                resume=self._resume,
+            )
+        )
+
+    def send_frames(self, frames: list[bytes]) -> None:
+        """Queue a burst of frames for the room. What cannot go is counted with its reason."""
+        counters = self.counters
+        if self.state is not State.JOINED:
+            if frames:
+                counters.drop(DropReason.NOT_CONNECTED, len(frames))
+            return
+        prefix, budget, longest = self._header, self._budget - HEADER_LENGTH, self._longest
+        send = self.connection.send_datagram
+        sent = size = 0
+        for frame in frames:
+            length = len(frame)
+            if length > longest and self._is_jumbo(frame):
+                counters.drop(DropReason.JUMBO)
+            elif length > budget:
+                counters.drop(DropReason.OVER_BUDGET)
+            elif length < ETHERNET_HEADER:
+                counters.drop(DropReason.RUNT)
+            elif send(prefix + frame):
+                sent += 1
+                size += length
+            else:
+                counters.drop(DropReason.OVER_BUDGET)
+        counters.frames_out += sent
+        counters.bytes_out += size
+
+    def leave(self, reason: str, message: str) -> None:
+        """Say goodbye and close. Best effort: nobody waits for an answer."""
+        if self.state is State.ENDED:
+            return
+        if self.state in (State.HELLO, State.JOINED):
+            self._send(Disconnect(reason=reason, message=message))
+        self.state = State.ENDED
+        self.connection.close(CloseCode.NO_ERROR, reason)
+
+    def tick(self, now: float) -> None:
+        """What is due by time; a few times a second."""
+        if self.state is State.SIZING:
+            self.connection.refresh_capacity()
+            self.path.size(self.connection.capacity, now)
+            self._sized(now)
+        elif self.state is State.HELLO and now >= self._hello_deadline:
+            self._end(EndKind.LOST, "the relay did not answer our hello")
+        elif self.state is State.JOINED:
+            self.path.keep_alive(now)
+            if self.path.silent(now):
+                self._end(EndKind.LOST, "the relay has gone silent")
+            elif self.path.narrowed:
+                self._end(EndKind.NARROWED, f"the path no longer carries datagrams of {self.path.budget} bytes")
+            elif now >= self._next_stats:
+                self._send_stats(now)
+
+    # quic.connection.Handler
+
+    def handshake_completed(self, now: float) -> None:
+        """The relay is who it should be: measure the path."""
+        if self.connection.datagram_limit is None:
+            self.connection.close(CloseCode.DATAGRAM_UNSUPPORTED, "datagram_unsupported")
+            self._end(EndKind.UNTRUSTED, "the other side does not carry datagrams: it is no softlan relay")
+            return
+        self.state = State.SIZING
+        self.path.start(self.connection.capacity, self.connection.rtt, now)
+
+    def stream_received(self, data: bytes, end: bool, now: float) -> None:
+        """Control messages from the relay."""
+        self.path.heard(now)
+        try:
+            for payload in self._decoder.feed(data):
+                if self.state is State.ENDED:
+                    return
+                self._message(decode(payload), now)
+        except BadMessage as error:
+            self.connection.close(CloseCode.BAD_MESSAGE, f"bad_message: {error}")
+            self._end(EndKind.LOST, f"the relay sent what we do not understand: {error}")
+            return
+        if end:
+            self.connection.close(CloseCode.NO_ERROR, "the control stream ended")
+            self._end(EndKind.LOST, "the relay ended the session")
+
+    def datagrams_received(self, datagrams: list[bytes], now: float) -> None:
+        """Frames from the room, and our own probes."""
+        self.path.heard(now)
+        frames: list[bytes] = []
+        size = 0
+        for datagram in datagrams:
+            length = len(datagram)
+            # Version 1, kind Ethernet, no flags: nearly every datagram.
+            if datagram[:2] == b"\x10\x00" and length >= HEADER_LENGTH + ETHERNET_HEADER:
+                frames.append(datagram[HEADER_LENGTH:])
+                size += length
+            else:
+                self._irregular(datagram, now)
+        if frames and self.state is State.JOINED:
+            counters = self.counters
+            counters.frames_in += len(frames)
+            counters.bytes_in += size - HEADER_LENGTH * len(frames)
+            self._listener.frames_received(frames, now)
+
+    def closed(self, cause: CloseCause, reason: str, now: float) -> None:
+        """The connection is gone."""
+        if self.state is State.HANDSHAKE and cause is CloseCause.ERROR:
+            self._end(EndKind.UNTRUSTED, f"the relay could not be verified: {reason}")
+        elif cause is CloseCause.TIMEOUT:
+            self._end(EndKind.LOST, "the relay does not answer")
+        else:
+            self._end(EndKind.LOST, f"the connection ended: {reason}")
+
+    # Inside
+
+    def _message(self, message: Message | None, now: float) -> None:
+        match message:
+            case None:
+                self.unknown_messages += 1
+            case Welcome() if self.state is State.HELLO:
+                self._welcomed(message, now)
+            case Reject() if self.state is State.HELLO:
+                self._end(EndKind.REJECTED, message.message, message)
+            case PeerJoined() if self.state is State.JOINED:
+                self.peers[message.peer_id] = message
+                if message.role is Role.GATEWAY:
+                    self.gateway_present = True
+                self._listener.peer_joined(message, now)
+            case PeerLeft() if self.state is State.JOINED:
+                peer = self.peers.pop(message.peer_id, None)
+                if peer is not None and peer.role is Role.GATEWAY:
+                    self.gateway_present = False
+                self._listener.peer_left(peer, message, now)
+            case Disconnect():
+                self.connection.close(CloseCode.NO_ERROR, "goodbye")
+                self._end(EndKind.LOST, message.message or message.reason)
+            case _:
+                raise BadMessage(f"{type(message).__name__.lower()} is out of place")
+
+    def _welcomed(self, welcome: Welcome, now: float) -> None:
+        self.state = State.JOINED
+        self.welcome = welcome
+        self.gateway_present = welcome.gateway_present
+        self._header = header(Kind.ETHERNET, welcome.peer_id)
+        self._budget = min(welcome.datagram_budget, self.path.budget)
+        self._longest = ETHERNET_HEADER + welcome.room_mtu
+        self._next_stats = now + welcome.stats_interval
+        self.path.joined(welcome.peer_id, now)
+        self._listener.session_joined(self, welcome)
+
+    def _irregular(self, datagram: bytes, now: float) -> None:
+        parsed = parse(datagram)
+        if parsed is None or parsed[0] is not Kind.PROBE:
+            self.counters.drop(DropReason.MALFORMED)
+            return
+        self.path.echoed(probe_nonce(datagram), now)
+        if self.state is State.SIZING:
+            self._sized(now)
+
+    def _sized(self, now: float) -> None:
+        if self.path.done:
+            self.state = State.READY
+            self._listener.session_ready(self)
+        elif self.path.failed:
+            self._end(EndKind.LOST, "no datagram comes back from the relay; is UDP filtered on the way?")
+
+    def _is_jumbo(self, frame: bytes) -> bool:
+        """Whether the payload is above the room's MTU; tags are not payload."""
+        view = parse_ethernet(frame)
+        tags = len(view.tags) if view is not None else 0
+        return len(frame) - 4 * tags > self._longest
+
+    def _send_stats(self, now: float) -> None:
+        assert self.welcome is not None
+        self._next_stats = now + self.welcome.stats_interval
+        self._send(Stats(counters=self.counters.snapshot(), rtt_ms=self.rtt_ms))
+
+    @property
+    def rtt_ms(self) -> float | None:
+        """The last measured round trip to the relay, in milliseconds."""
+        rtt = self.path.rtt
+        return None if rtt is None else round(rtt * 1000, 3)
+
+    def _send(self, message: Message) -> None:
+        self.connection.send_stream(encode_frame(encode(message)))
+
+    def _end(self, kind: EndKind, reason: str, reject: Reject | None = None) -> None:
+        if self.state is not State.ENDED:
+            self.state = State.ENDED
+            self.connection.close(CloseCode.NO_ERROR, reason)
+            self._listener.session_ended(self, Ended(kind, reason, reject))

@@ -1,0 +1,1 @@
+"""The control stream: its messages and their framing: pure."""

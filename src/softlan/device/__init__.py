@@ -1,0 +1,1 @@
+"""Where frames come from and go to: network cards, TAP interfaces, and a fake."""

@@ -1,0 +1,199 @@
+"""A TAP interface of our own: Linux's tun driver (Documentation/networking/tuntap.rst)."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from softlan.device.base import DeviceCounters, DeviceGone
+from softlan.device.netdev import IFF_UP, NetDevice, name_fault
+from softlan.errors import HostError
+from softlan.proto.drop import DropReason
+from softlan.proto.mac import format_mac
+
+_STAGE = "create interface"
+_CLONE = "/dev/net/tun"
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x8000
+_LARGEST = 65536
+"""No frame is larger, whatever the MTU is set to meanwhile."""
+_IPV6_MIN_MTU = 1280
+"""Below it Linux takes IPv6, and its settings, off the interface."""
+_GONE = (errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO)
+
+
+class LinuxTap:
+    """A `TapDevice`: it exists from `open` to `close`, or until the process ends, however it ends."""
+
+    __slots__ = ("_fd", "_loop", "_mac", "counters", "name")
+
+    def __init__(self, name: str, fd: int) -> None:
+        """For `open`, which makes the interface."""
+        self.name = name
+        self.counters = DeviceCounters()
+        self._fd = fd
+        self._mac: bytes | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def open(cls, name: str = "softlan0") -> "LinuxTap":
+        """Make the interface, down and without an address. Raises HostError."""
+        fault = name_fault(name)
+        if fault is not None:
+            raise HostError(_STAGE, f"{name!a} cannot be an interface's name: it is {fault}")
+        try:
+            fd = os.open(_CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _open_error(error) from error
+        # TUN_EXCL: an existing interface, persistent and someone else's, is not taken over.
+        ifreq = struct.pack("=16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_TUN_EXCL)
+        try:
+            fcntl.ioctl(fd, _TUNSETIFF, ifreq)
+        except OSError as error:
+            os.close(fd)
+            raise _create_error(name, error) from error
+        return cls(name, fd)
+
+    def configure(self, mac: bytes, mtu: int) -> None:
+        """Set the address (6 bytes; read back, since drivers and udev have their own ideas) and the MTU.
+
+        Routers of the LAN must not become this machine's default route, so the kernel is told to take none
+        from router advertisements; addresses and on-link prefixes it still takes.
+        """
+        self._mac = mac
+        self._set_mac()
+        self.set_mtu(mtu)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Change the MTU, up or down."""
+        try:
+            with NetDevice(self.name) as device:
+                device.set_mtu(mtu)
+        except OSError as error:
+            raise self._error(f"set the MTU to {mtu}", error) from error
+        # IPv6 comes back with the defaults when the MTU rises above its minimum.
+        if mtu >= _IPV6_MIN_MTU:
+            self._refuse_default_routes()
+
+    def bring_up(self) -> None:
+        """Bring the interface up, with the configured address even if udev set its own meanwhile."""
+        if self._mac is not None:
+            self._set_mac()
+        try:
+            with NetDevice(self.name) as device:
+                device.set_flags(device.flags() | IFF_UP)
+        except OSError as error:
+            raise self._error("bring it up", error) from error
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call `on_readable` from `loop` while frames are waiting."""
+        self.detach()
+        self._loop = loop
+        loop.add_reader(self._fd, on_readable)
+
+    def detach(self) -> None:
+        """Stop calling."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._fd)
+            self._loop = None
+
+    def read_burst(self, limit: int = 64) -> list[bytes]:
+        """Up to `limit` frames that this machine sends; [] when there are none."""
+        frames: list[bytes] = []
+        add = frames.append
+        read = os.read
+        fd = self._fd
+        calls = 0
+        try:
+            while calls < limit:
+                calls += 1
+                add(read(fd, _LARGEST))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failed("read", error)
+        self.counters.reads += calls
+        self.counters.frames_in += len(frames)
+        return frames
+
+    def write_burst(self, frames: Sequence[bytes]) -> int:
+        """Let this machine receive `frames`; returns how many the kernel took."""
+        write = os.write
+        fd = self._fd
+        taken = 0
+        for frame in frames:
+            try:
+                write(fd, frame)
+                taken += 1
+            except BlockingIOError:
+                self.counters.drop(DropReason.QUEUE_FULL)
+            except OSError as error:
+                self._failed("write", error)
+                self.counters.drop(DropReason.DEVICE_ERROR)
+        self.counters.writes += len(frames)
+        self.counters.frames_out += taken
+        return taken
+
+    def close(self) -> None:
+        """Detach and remove the interface."""
+        self.detach()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _set_mac(self) -> None:
+        assert self._mac is not None
+        wanted = format_mac(self._mac)
+        try:
+            with NetDevice(self.name) as device:
+                if device.hardware()[1] != self._mac:
+                    device.set_mac(self._mac)
+                found = device.hardware()[1]
+        except OSError as error:
+            raise self._error(f"set the address {wanted}", error) from error
+        if found != self._mac:
+            raise HostError(
+                "configure interface", f"{self.name} kept the address {format_mac(found)} instead of {wanted}"
+            )
+
+    def _refuse_default_routes(self) -> None:
+        # /proc/sys/net is that of the namespace that the thread is in.
+        setting = Path("/proc/sys/net/ipv6/conf", self.name, "accept_ra_defrtr")
+        try:
+            if setting.read_text().strip() != "0":
+                setting.write_text("0\n")
+        except FileNotFoundError:
+            return  # without IPv6 there are no router advertisements
+        except OSError as error:
+            raise self._error(
+                f"write {setting}, and a router of the LAN could take over the default route", error
+            ) from error
+
+    def _error(self, attempt: str, error: OSError) -> HostError:
+        hint = "; run it as root, or with CAP_NET_ADMIN" if error.errno in (errno.EPERM, errno.EACCES) else ""
+        return HostError("configure interface", f"{self.name}: cannot {attempt}: {error.strerror}{hint}")
+
+    def _failed(self, attempt: str, error: OSError) -> None:
+        self.counters.last_error = f"{attempt} on {self.name}: {error.strerror}"
+        if error.errno in _GONE:
+            raise DeviceGone(attempt, f"the interface {self.name} is gone") from error
+
+
+def _open_error(error: OSError) -> HostError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return HostError(_STAGE, f"no permission to open {_CLONE}: run it as root, or with CAP_NET_ADMIN")
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return HostError(_STAGE, f"there is no {_CLONE}: load the driver with modprobe tun")
+    return HostError(_STAGE, f"cannot open {_CLONE}: {error.strerror}")
+
+
+def _create_error(name: str, error: OSError) -> HostError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return HostError(_STAGE, f"making {name} needs CAP_NET_ADMIN; run it as root, or with it")
+    if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL):
+        # EINVAL is what an existing interface of another kind answers.
+        return HostError(_STAGE, f"{name} exists already: choose another name, or remove that interface")
+    return HostError(_STAGE, f"cannot make the interface {name}: {error.strerror}")

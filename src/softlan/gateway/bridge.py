@@ -1,0 +1,62 @@
+"""The gateway's side of the tunnel: the wired LAN, with its switches kept aware of who is behind us."""
+
+import asyncio
+
+from softlan.client.bridge import Bridge
+from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
+from softlan.gateway.cam import CamRefresh
+from softlan.net.address import SocketAddress
+from softlan.obs.logging import get_logger
+
+_SOURCE = slice(6, 12)
+
+
+class Lan:
+    """A `FrameSink` on a wired interface."""
+
+    def __init__(self, bridge: Bridge, cam: CamRefresh) -> None:
+        self._bridge = bridge
+        self._cam = cam
+        self._started = False
+        self._log = get_logger("gateway")
+
+    def joined(self, welcome: Welcome, relay: SocketAddress) -> None:
+        """Bridge from now on."""
+        if not self._started:
+            self._started = True
+            self._bridge.start(asyncio.get_running_loop())
+            self._log.info("bridging", interface=self._bridge.device.name, room=welcome.room)
+
+    def lost(self) -> None:
+        """The remote players are not behind us for now: let the switches forget them."""
+        self._cam.clear()
+
+    def peer_joined(self, peer: PeerJoined, now: float) -> None:
+        """Show the newcomer's MAC to the LAN, even before it sends anything."""
+        mac = peer.mac_bytes
+        if mac is not None:
+            self._cam.joined(peer.peer_id, mac, now)
+            self.tick(now)
+
+    def peer_left(self, peer: PeerJoined | None, left: PeerLeft, now: float) -> None:
+        """Show it no more."""
+        self._cam.left(left.peer_id)
+
+    def frames_received(self, frames: list[bytes], now: float) -> None:
+        """From the room onto the wire."""
+        seen = self._cam.seen
+        for source in {frame[_SOURCE] for frame in frames}:
+            seen(source, now)
+        self._bridge.deliver(frames)
+
+    def tick(self, now: float) -> None:
+        """Refresh what is due."""
+        self._bridge.report(now)
+        deadline = self._cam.next_deadline()
+        if deadline is not None and now >= deadline:
+            self._bridge.deliver(self._cam.due(now))
+
+    def close(self) -> None:
+        """Let go of the interface."""
+        self._bridge.stop()
+        self._bridge.device.close()

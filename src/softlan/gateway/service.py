@@ -1,0 +1,48 @@
+"""The gateway as a process: the wired interface first, then the tunnel, until a signal."""
+
+import asyncio
+from dataclasses import dataclass
+
+from softlan.client.bridge import Bridge
+from softlan.client.running import running
+from softlan.client.tunnel import Tunnel, TunnelConfig
+from softlan.device.af_packet import PacketSocket
+from softlan.gateway.bridge import Lan
+from softlan.gateway.cam import CamRefresh
+from softlan.obs.counters import TrafficCounters
+from softlan.obs.logging import get_logger
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Everything that a gateway process is told."""
+
+    tunnel: TunnelConfig
+    interface: str
+
+
+async def run_gateway(config: GatewayConfig) -> None:
+    """Bridge until SIGINT or SIGTERM. Raises SoftlanError for what ends it otherwise.
+
+    The interface is opened before the relay hears of us, so that no room has a gateway that cannot bridge.
+    """
+    log = get_logger("gateway")
+    counters = TrafficCounters()
+    async with running() as stop:
+        device = PacketSocket.open(config.interface)
+        bridge = Bridge(device, counters, stop.fail)
+        lan = Lan(bridge, CamRefresh())
+        try:
+            tunnel = Tunnel(config.tunnel, lan, counters)
+            bridge.send = tunnel.send_frames
+            await tunnel.resolve()
+            await tunnel.run(stop.event)
+        finally:
+            lan.close()
+        stop.check()
+    log.info("stopped", **counters.snapshot())
+
+
+def run(config: GatewayConfig) -> None:
+    """`run_gateway` in an event loop of its own."""
+    asyncio.run(run_gateway(config))

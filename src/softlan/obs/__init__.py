@@ -1,0 +1,1 @@
+"""What can be seen from outside: counters, frame logs, structured logs."""

@@ -1,0 +1,1 @@
+"""Frames, overlay datagrams and their sizes, as bytes and values: pure."""

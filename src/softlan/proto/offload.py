@@ -1,0 +1,185 @@
+"""Checksums and segmentation that Linux left to the network card, done here instead.
+
+A frame that a packet socket delivers may not be what was, or would be, on the wire: a local sender leaves
+the checksum to its card, and GRO or TSO hands over up to 64 KiB of a stream as one super-frame. The
+`virtio_net_hdr` that comes with each frame (virtio 1.2 section 5.1.6, `linux/virtio_net.h`) says which.
+"""
+
+import enum
+import struct
+
+from softlan.proto import ethernet
+
+
+class Gso(enum.IntEnum):
+    """`VIRTIO_NET_HDR_GSO_*`: what a super-frame consists of."""
+
+    TCP_V4 = 1
+    UDP_FRAGMENTS = 3  # one IP datagram to be fragmented (UFO); not supported, and gone from Linux
+    TCP_V6 = 4
+    UDP_DATAGRAMS = 5
+
+
+SCTP_CHECKSUM_OFFSET = 8
+"""SCTP's checksum is a CRC32c, which the virtio header cannot say; the offset gives it away."""
+
+_TCP, _UDP = 6, 17
+_HOP_BY_HOP, _DESTINATION_OPTIONS = 0, 60
+_FIN_PSH, _CWR = 0x09, 0x80
+
+_put16 = struct.Struct(">H").pack_into
+_put32 = struct.Struct(">I").pack_into
+
+
+def internet_checksum(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
+    """The Internet checksum of `data` (RFC 1071), 0..0xFFFF.
+
+    `initial` is added to the sum: a pseudo-header's words, as one integer of any size.
+
+    The sum of 16-bit words with end-around carry is the whole number modulo 0xFFFF, since 0x10000 leaves 1;
+    except that only a sum of nothing but zeros is 0, any other multiple of 0xFFFF is 0xFFFF.
+    """
+    total = int.from_bytes(data, "big")
+    if len(data) & 1:
+        total <<= 8
+    total += initial
+    if total == 0:
+        return 0xFFFF
+    return 0xFFFF - (total % 0xFFFF or 0xFFFF)
+
+
+def complete_checksum(frame: bytes, start: int, offset: int) -> bytes | None:
+    """Fill in the checksum over `frame[start:]` at `start + offset`, where the pseudo-header's sum is now.
+
+    None when the place lies outside the frame, or is SCTP's. A result of 0 is written as 0xFFFF, as Linux
+    does (`skb_checksum_help`): the same to TCP, and in UDP 0 would mean that there is none (RFC 768).
+    """
+    place = start + offset
+    if start < 0 or offset < 0 or place + 2 > len(frame) or offset == SCTP_CHECKSUM_OFFSET:
+        return None
+    checksum = internet_checksum(memoryview(frame)[start:]) or 0xFFFF
+    return b"".join((frame[:place], checksum.to_bytes(2, "big"), frame[place + 2 :]))
+
+
+def segment(frame: bytes, *, kind: int, gso_size: int) -> list[bytes] | None:
+    """Split a super-frame into frames of at most `gso_size` bytes of payload, each complete in itself.
+
+    `kind` is a `Gso`, without the ECN bit. None when it is not one that can be split, or the frame is not
+    what it says (a tunnel around such a stream, say); never raises. The headers are read here: the virtio
+    header's `hdr_len` is only as much as the kernel happened to hold in one piece.
+
+    As in the kernel (`tcp_gso_segment`, `__udp_gso_segment`, `inet_gso_segment`): lengths and checksums are
+    each segment's own; the IPv4 identification counts up; TCP's sequence number advances, FIN and PSH stay on
+    the last segment and CWR on the first (RFC 3168 section 6.1.2).
+    """
+    if gso_size < 1:
+        return None
+    if kind in (Gso.TCP_V4, Gso.TCP_V6):
+        protocol = _TCP
+    elif kind == Gso.UDP_DATAGRAMS:
+        protocol = _UDP
+    else:
+        return None
+    view = ethernet.parse(frame)
+    if view is None:
+        return None
+    ip = view.payload_offset
+    if view.ethertype == ethernet.IPV4 and kind != Gso.TCP_V6:
+        bounds = _ipv4_bounds(frame, ip, protocol)
+        addresses = frame[ip + 12 : ip + 20]
+    elif view.ethertype == ethernet.IPV6 and kind != Gso.TCP_V4:
+        bounds = _ipv6_bounds(frame, ip, protocol)
+        addresses = frame[ip + 8 : ip + 40]
+    else:
+        return None
+    if bounds is None:
+        return None
+    transport, end = bounds
+    payload = _payload_offset(frame, transport, end, protocol)
+    if payload is None:
+        return None
+    pseudo_header = int.from_bytes(addresses, "big") % 0xFFFF + protocol
+
+    is_ipv4 = view.ethertype == ethernet.IPV4
+    header = bytearray(frame[:payload])
+    checksum_at = transport + (16 if protocol == _TCP else 6)
+    identification = int.from_bytes(frame[ip + 4 : ip + 6], "big")
+    sequence = int.from_bytes(frame[transport + 4 : transport + 8], "big")
+    flags_at = transport + 13
+    segments: list[bytes] = []
+    start = payload
+    while True:
+        chunk = frame[start : min(start + gso_size, end)]
+        is_last = start + gso_size >= end
+        if is_ipv4:
+            _put16(header, ip + 2, payload - ip + len(chunk))
+            _put16(header, ip + 4, (identification + len(segments)) & 0xFFFF)
+            _put16(header, ip + 10, 0)
+            _put16(header, ip + 10, internet_checksum(header[ip:transport]))
+        else:
+            _put16(header, ip + 4, payload - ip - 40 + len(chunk))
+        transport_length = payload - transport + len(chunk)
+        if protocol == _TCP:
+            flags = frame[flags_at]
+            if not is_last:
+                flags &= ~_FIN_PSH
+            if start != payload:
+                flags &= ~_CWR
+            header[flags_at] = flags
+            _put32(header, transport + 4, (sequence + start - payload) & 0xFFFFFFFF)
+        else:
+            _put16(header, transport + 4, transport_length)
+        _put16(header, checksum_at, 0)
+        checksum = internet_checksum(header[transport:] + chunk, pseudo_header + transport_length)
+        if protocol == _UDP:
+            checksum = checksum or 0xFFFF
+        _put16(header, checksum_at, checksum)
+        segments.append(bytes(header) + chunk)
+        if is_last:
+            return segments
+        start += gso_size
+
+
+def _ipv4_bounds(frame: bytes, ip: int, protocol: int) -> tuple[int, int] | None:
+    """Where the transport header starts and the datagram ends; None unless whole and of `protocol`."""
+    if len(frame) < ip + 20 or frame[ip] >> 4 != 4 or frame[ip + 9] != protocol:
+        return None
+    header_length = (frame[ip] & 0x0F) * 4
+    end = ip + int.from_bytes(frame[ip + 2 : ip + 4], "big")
+    is_fragment = int.from_bytes(frame[ip + 6 : ip + 8], "big") & 0x3FFF
+    if header_length < 20 or end < ip + header_length or end > len(frame) or is_fragment:
+        return None
+    return ip + header_length, end
+
+
+def _ipv6_bounds(frame: bytes, ip: int, protocol: int) -> tuple[int, int] | None:
+    """As `_ipv4_bounds`. Only options are followed: a routing header would change the pseudo-header."""
+    if len(frame) < ip + 40 or frame[ip] >> 4 != 6:
+        return None
+    end = ip + 40 + int.from_bytes(frame[ip + 4 : ip + 6], "big")
+    if end > len(frame):
+        return None
+    following = frame[ip + 6]
+    transport = ip + 40
+    while following in (_HOP_BY_HOP, _DESTINATION_OPTIONS):
+        if transport + 8 > end:
+            return None
+        following = frame[transport]
+        transport += 8 + 8 * frame[transport + 1]
+    if following != protocol or transport > end:
+        return None
+    return transport, end
+
+
+def _payload_offset(frame: bytes, transport: int, end: int, protocol: int) -> int | None:
+    """Where the payload of TCP or UDP starts; None when the header does not fit."""
+    if protocol == _UDP:
+        payload = transport + 8
+    elif transport + 20 > end:
+        return None
+    else:
+        data_offset = frame[transport + 12] >> 4
+        if data_offset < 5:
+            return None
+        payload = transport + 4 * data_offset
+    return payload if payload <= end else None

@@ -1,0 +1,1 @@
+"""The public relay: rooms, who may join them, and what passes between their members."""

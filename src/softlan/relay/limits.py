@@ -1,0 +1,85 @@
+"""Bounds of a relay, and token buckets to keep them."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from softlan.proto.budget import DEFAULT_MTU_FLOOR, DEFAULT_ROOM_MTU
+
+
+@dataclass(frozen=True)
+class RelayLimits:
+    """What one relay grants. Every bound that a peer could otherwise push is here."""
+
+    max_rooms: int = 256
+    """Rooms with at least one member."""
+    max_peers: int = 1024
+    """Members of all rooms."""
+    max_room_peers: int = 64
+    """Members of one room, its gateway included."""
+    room_mtu: int = DEFAULT_ROOM_MTU
+    """MTU of a new room, in bytes."""
+    mtu_floor: int = DEFAULT_MTU_FLOOR
+    """An endpoint whose own MTU comes below is rejected."""
+    malformed_threshold: int = 32
+    """Malformed datagrams of one session before it is ended."""
+    probes_per_second: float = 20.0
+    """Path probes that are echoed to one endpoint."""
+    hellos_per_minute: float = 240.0
+    """Hellos of one address; a whole party may come from behind one NAT."""
+    hello_timeout: float = 5.0
+    """Seconds from the handshake to the hello."""
+    control_backlog: int = 256 * 1024
+    """Bytes of control messages that may wait for a slow reader before it is disconnected."""
+    stats_interval: float = 10.0
+    """Seconds between two stats messages of an endpoint."""
+    allow_universal_macs: bool = False
+    """Whether a client may join with a universally administered MAC."""
+    redirect: str | None = None
+    """`host:port` of another relay to which every newcomer is sent; None to admit them here."""
+
+
+class TokenBucket:
+    """A rate with a burst, in the caller's time."""
+
+    __slots__ = ("_burst", "_rate", "_since", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._since = now
+
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Take `amount` if it is there."""
+        if now > self._since:
+            self._tokens = min(self._burst, self._tokens + (now - self._since) * self._rate)
+            self._since = now
+        if self._tokens < amount:
+            return False
+        self._tokens -= amount
+        return True
+
+    def wait(self, amount: float = 1.0) -> float:
+        """Seconds from the last `take` until `amount` is there."""
+        return max(0.0, (amount - self._tokens) / self._rate)
+
+
+class AddressLimiter:
+    """One bucket for each address; bounded, the longest unseen address is forgotten first."""
+
+    MAX_ADDRESSES = 4096
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def retry_after(self, address: str, now: float) -> float | None:
+        """None if `address` may go on now, else the seconds that it should wait."""
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = self._buckets[address] = TokenBucket(self._rate, self._burst, now)
+            if len(self._buckets) > self.MAX_ADDRESSES:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(address)
+        return None if bucket.take(now) else bucket.wait()

@@ -1,0 +1,160 @@
+"""A room: its members, the table of their MACs, and what is told of it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from softlan.ctrl.messages import Message, Role, Stats
+from softlan.obs.counters import TrafficCounters
+from softlan.proto.mac import format_mac
+from softlan.proto.overlay import Kind, header
+from softlan.relay.limits import TokenBucket
+
+
+class Port(Protocol):
+    """A member's connection, as its room sees it: a port of the switch."""
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Queue one overlay datagram; False if it cannot be carried."""
+
+    def send_message(self, message: Message) -> None:
+        """Queue one control message."""
+
+    def end(self, reason: str) -> None:
+        """End the session; `reason` is a reason of `peer_left`."""
+
+
+class Member:
+    """One endpoint in a room."""
+
+    __slots__ = (
+        "budget",
+        "counters",
+        "effective_mtu",
+        "header",
+        "joined_at",
+        "last_seen",
+        "mac",
+        "malformed",
+        "peer_id",
+        "port",
+        "probes",
+        "resume",
+        "role",
+        "rtt_ms",
+        "software",
+        "stats",
+    )
+
+    def __init__(
+        self,
+        peer_id: int,
+        role: Role,
+        mac: bytes | None,
+        *,
+        budget: int,
+        effective_mtu: int,
+        resume: str,
+        software: str | None,
+        port: Port,
+        probes: TokenBucket,
+        now: float,
+    ) -> None:
+        self.peer_id = peer_id
+        self.role = role
+        self.mac = mac
+        self.budget = budget
+        """The largest overlay datagram to and from this member, in bytes."""
+        self.effective_mtu = effective_mtu
+        self.resume = resume
+        self.software = software
+        self.port = port
+        self.header = header(Kind.ETHERNET, peer_id)
+        """What each of its frames must start with: version, kind, flags and peer id in one comparison."""
+        self.probes = probes
+        self.malformed = 0
+        self.counters = TrafficCounters()
+        self.joined_at = now
+        self.last_seen = now
+        self.stats: Stats | None = None
+        self.rtt_ms: float | None = None
+
+    def describe(self) -> str:
+        """Who it is, for a log line: ``client 3 (02:00:5e:10:00:01)``."""
+        return f"{self.role.value} {self.peer_id}" + (f" ({format_mac(self.mac)})" if self.mac else "")
+
+
+class Room:
+    """The members of one room. It exists while it has any."""
+
+    def __init__(self, name: str, mtu: int, token: str | None) -> None:
+        self.name = name
+        self.mtu = mtu
+        """The room's MTU, fixed before the first frame flows."""
+        self.token = token
+        """What the first member gave; the others must give the same."""
+        self.members: dict[int, Member] = {}
+        self.by_mac: dict[bytes, Member] = {}
+        self.gateway: Member | None = None
+        self.counters = TrafficCounters()
+        self.forwarded = 0
+        """Frames that were delivered to at least one member."""
+        self.copies = 0
+        """Datagrams sent: a broadcast to three members counts three."""
+        self._last_id = 0
+
+    def next_peer_id(self) -> int:
+        """A free peer id; ids go round, so that one that left is not mistaken for one that came."""
+        for _ in range(65535):
+            self._last_id = self._last_id % 65535 + 1
+            if self._last_id not in self.members:
+                return self._last_id
+        raise AssertionError("a room has far fewer members than ids")
+
+    def add(self, member: Member) -> None:
+        """Let a member in; admission has seen to it that neither its MAC nor a gateway is there."""
+        self.members[member.peer_id] = member
+        if member.mac is not None:
+            self.by_mac[member.mac] = member
+        else:
+            self.gateway = member
+
+    def remove(self, member: Member) -> None:
+        """Take a member out of the room and its tables; one that is no longer there is fine."""
+        if self.members.get(member.peer_id) is not member:
+            return
+        del self.members[member.peer_id]
+        if member.mac is not None:
+            del self.by_mac[member.mac]
+        else:
+            self.gateway = None
+
+    def others(self, member: Member) -> Iterator[Member]:
+        """Everyone but `member`."""
+        return (other for other in self.members.values() if other is not member)
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """The room as plain values, for logs and pages. Ages are in seconds."""
+        return {
+            "room": self.name,
+            "mtu": self.mtu,
+            "forwarded": self.forwarded,
+            "copies": self.copies,
+            "drops": {reason.value: count for reason, count in self.counters.drops.items()},
+            "members": [
+                {
+                    "peer": member.peer_id,
+                    "role": member.role.value,
+                    "mac": format_mac(member.mac) if member.mac else None,
+                    "budget": member.budget,
+                    "effective_mtu": member.effective_mtu,
+                    "software": member.software,
+                    "joined": round(now - member.joined_at, 1),
+                    "last_seen": round(now - member.last_seen, 1),
+                    "rtt_ms": member.rtt_ms,
+                    "malformed": member.malformed,
+                    "counters": member.counters.snapshot(),
+                    "reported": dict(member.stats.counters) if member.stats else None,
+                }
+                for member in self.members.values()
+            ],
+        }

@@ -1,0 +1,54 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softlan.ctrl.messages import Stats, decode, encode
+from softlan.obs.counters import TrafficCounters, UdpCounters
+from softlan.proto.drop import DropReason
+
+
+def test_a_new_counter_is_all_zero_and_has_no_drops() -> None:
+    assert TrafficCounters().snapshot() == {"frames_in": 0, "frames_out": 0, "bytes_in": 0, "bytes_out": 0}
+    assert set(UdpCounters().snapshot().values()) == {0}
+
+
+@given(st.lists(st.tuples(st.sampled_from(DropReason), st.integers(0, 5)), max_size=30))
+def test_drops_are_counted_by_reason_and_zeros_left_out(drops: list[tuple[DropReason, int]]) -> None:
+    counters = TrafficCounters()
+    for reason, count in drops:
+        counters.drop(reason, count)
+    counted = {name: n for name, n in counters.snapshot().items() if name.startswith("drop_")}
+    for reason in DropReason:
+        expected = sum(count for other, count in drops if other is reason)
+        assert counted.get(f"drop_{reason.value}", 0) == expected
+    assert 0 not in counted.values()
+
+
+def test_a_drop_counts_one_unless_told() -> None:
+    counters = TrafficCounters()
+    counters.drop(DropReason.JUMBO)
+    counters.drop(DropReason.JUMBO, 2)
+    assert counters.snapshot()["drop_jumbo"] == 3
+
+
+def test_a_snapshot_with_every_drop_fits_a_stats_message() -> None:
+    counters = TrafficCounters()
+    counters.frames_in, counters.bytes_in = 2**40, 2**62
+    for reason in DropReason:
+        counters.drop(reason)
+    stats = Stats(counters=counters.snapshot() | UdpCounters().snapshot(), rtt_ms=1.5)
+    assert decode(encode(stats)) == stats
+
+
+def test_datagrams_and_system_calls_are_apart() -> None:
+    udp = UdpCounters()
+    udp.datagrams_in += 64
+    udp.recv_calls += 1
+    assert udp.snapshot() == {
+        "bytes_in": 0,
+        "bytes_out": 0,
+        "datagrams_in": 64,
+        "datagrams_out": 0,
+        "errors": 0,
+        "recv_calls": 1,
+        "send_calls": 0,
+    }
