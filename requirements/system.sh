@@ -5,7 +5,7 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin
 PYTHON=${PYTHON:-python3}
 
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
     echo "softlan needs Python 3.11 or later and $PYTHON is older or missing: name another one, as in: make PYTHON=python3.12" >&2
     exit 1
 }

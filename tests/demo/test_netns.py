@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def test_a_refusal_names_what_was_refused(lab: Lab) -> None:
     namespace = lab.namespace("one")
     with pytest.raises(HostError, match="there is no interface eth7"):
         namespace.up("eth7")
+    with pytest.raises(HostError, match=r"cannot set net\.ipv4\.no_such_key: No such file"):
+        namespace.sysctl("ipv4.no_such_key", 1)
     with pytest.raises(HostError, match="File exists"):
         lab.namespace("one")
     with pytest.raises(HostError, match=namespace.name):
@@ -81,7 +84,8 @@ def test_a_sweep_removes_what_a_killed_builder_left_and_nothing_else(lab: Lab) -
         netns.sweep()
         assert set(left) <= _names()
         builder.kill()
-    netns.sweep()
+        os.waitid(os.P_PID, builder.pid, os.WEXITED | os.WNOWAIT)  # a zombie, as in a container whose init reaps none
+        netns.sweep()
     assert not set(left) & _names()
     assert living in _names()
     wait_for("the stray's end", lambda: not Path(f"/proc/{stray}/ns/net").exists(), 10)

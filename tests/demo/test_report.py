@@ -26,12 +26,13 @@ def measured() -> Measurements:
 def test_the_table_has_what_was_measured() -> None:
     assert rows(measured()) == [
         ("LAN host", "10.77.0.10"),
-        ("player", "10.77.0.137/24 by DHCP, MAC 02:00:00:00:00:01, MTU 1418"),
-        ("RTT through the tunnel", "1.25 ms on average, 0.90 to 2.00 (10 of 10 answered)"),
-        ("RTT of the path below", "0.13 ms on average, the sum of"),
-        ("  player to relay", "0.06 ms on average, 0.04 to 0.10 (10 of 10 answered)"),
-        ("  gateway to relay", "0.07 ms on average, 0.05 to 0.10 (10 of 10 answered)"),
-        ("source", "a server, from 10.77.0.10 in 2.3 ms"),
+        ("player", "10.77.0.137/24, by DHCP"),
+        ("player's interface", "MAC 02:00:00:00:00:01, MTU 1418"),
+        ("RTT through the tunnel", "1.25 ms (0.90 to 2.00, 10 of 10 answered)"),
+        ("RTT of the path below", "0.13 ms, the sum of"),
+        ("  player to relay", "0.06 ms (0.04 to 0.10, 10 of 10 answered)"),
+        ("  gateway to relay", "0.07 ms (0.05 to 0.10, 10 of 10 answered)"),
+        ("source", "a server (10.77.0.10, 2.3 ms)"),
         ("frames", "90 forwarded, 4 filtered"),
         ("  not forwarded", "4 switch_control"),
     ]

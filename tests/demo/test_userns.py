@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.tools import require_tool, unavailable
+from tests.support.tools import require_tool, require_user_namespaces
 
 from softlan.demo import netns, userns
 from softlan.errors import HostError
@@ -22,9 +22,7 @@ print(netns.labs())
 
 def test_a_user_namespace_holds_a_party_that_nobody_else_sees() -> None:
     require_tool("ip")
-    trial = subprocess.run(["unshare", "--user", "--map-root-user", "true"], capture_output=True, check=False)
-    if trial.returncode:
-        unavailable(f"user namespaces are forbidden here: {trial.stderr.decode().strip()}")
+    require_user_namespaces()
     enter = f"from softlan.demo import userns; userns.enter([{sys.executable!r}, '-c', {INSIDE!r}])"
     done = subprocess.run([sys.executable, "-c", enter], capture_output=True, text=True, check=False)
     assert done.stderr == ""

@@ -187,6 +187,21 @@ async def test_says_when_someone_deleted_it(player: Namespace, tap: LinuxTap) ->
         tap.set_mtu(1300)
 
 
+async def test_may_be_closed_while_attached(player: Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    first = LinuxTap.open("play0")
+    first.attach(loop, lambda: None)
+    first.close()
+    second = LinuxTap.open("play0")  # with the same descriptor
+    try:
+        called = asyncio.Event()
+        second.attach(loop, called.set)
+        player.ip("link", "del", "play0")
+        await asyncio.wait_for(called.wait(), 5)
+    finally:
+        second.close()
+
+
 def test_a_name_that_is_taken_is_left_to_its_owner(player: Namespace, tap: LinuxTap) -> None:
     player.ip("tuntap", "add", "name", "other0", "mode", "tap")  # persistent, and nobody has it open
     for name in ("play0", "other0", "lo"):

@@ -210,6 +210,10 @@ class TestSegmentRefuses:
             (big(V4, TCP(), Raw(STREAM))[:-1], Gso.TCP_V4),
             (big(IP(len=0), TCP(), Raw(STREAM)), Gso.TCP_V4),
             (big(V4, TCP())[:33], Gso.TCP_V4),
+            (big(V4, TCP(dataofs=6)), Gso.TCP_V4),
+            (big(IP(proto=17), Raw(bytes(7))), Gso.UDP_DATAGRAMS),
+            (big(IPv6(nh=0)), Gso.TCP_V6),
+            (big(IPv6(nh=0), Raw(b"\x06\x01" + bytes(6))), Gso.TCP_V6),
         ],
         ids=[
             "tcp4 as tcp6",
@@ -225,7 +229,11 @@ class TestSegmentRefuses:
             "bad data offset",
             "cut short",
             "no length",
-            "short header",
+            "short ip header",
+            "short tcp options",
+            "short udp header",
+            "no ipv6 options",
+            "short ipv6 options",
         ],
     )
     def test_what_is_not_what_it_says(self, frame: bytes, kind: int) -> None:

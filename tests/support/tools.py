@@ -33,6 +33,14 @@ def require_namespaces() -> None:
         unavailable(why)
 
 
+def require_user_namespaces() -> None:
+    """Make sure that the running test may make a user namespace and be root in it."""
+    trial = [require_tool("unshare"), "--user", "--map-root-user", "--net", "true"]
+    done = subprocess.run(trial, capture_output=True, text=True, check=False)
+    if done.returncode:
+        unavailable(f"user namespaces are forbidden here: {done.stderr.strip()}")
+
+
 @functools.cache
 def _namespaces_forbidden() -> str:
     if os.geteuid() != 0:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
 
 from softlan.client.bridge import Bridge
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
@@ -28,14 +27,12 @@ class Player:
         network: HostNetwork,
         guard: HostGuard,
         mac: bytes,
-        fail: Callable[[HostError], None],
     ) -> None:
         self._tap = tap
         self._bridge = bridge
         self._network = network
         self._guard = guard
         self._mac = mac
-        self._fail = fail
         self._mtu: int | None = None
         self._relay: IPAddress | None = None
         self._pin: AddRoute | None = None

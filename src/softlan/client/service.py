@@ -8,11 +8,11 @@ from softlan.client.bridge import Bridge
 from softlan.client.player import Player
 from softlan.client.running import running
 from softlan.client.tunnel import Tunnel, TunnelConfig
-from softlan.device.base import TapDevice
 from softlan.device.tap_linux import LinuxTap
 from softlan.errors import HostError
 from softlan.host.guard import HostGuard
 from softlan.host.linux import LinuxNetwork
+from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.logging import get_logger
 
@@ -36,22 +36,16 @@ async def run_client(config: ClientConfig) -> None:
 
     counters = TrafficCounters()
     async with running() as stop:
-        bridge: Bridge
-        player: Player | None = None
-        tap: TapDevice | None = None
+        addresses = await resolve(config.tunnel.relay)  # before any interface is touched
+        tap = LinuxTap.open(config.tap_name)
+        bridge = Bridge(tap, counters, stop.fail)
+        player = Player(tap, bridge, LinuxNetwork(), guard, mac)
         try:
-            tap = LinuxTap.open(config.tap_name)
-            bridge = Bridge(tap, counters, stop.fail)
-            player = Player(tap, bridge, LinuxNetwork(), guard, mac, stop.fail)
-            tunnel = Tunnel(config.tunnel, player, counters)
+            tunnel = Tunnel(config.tunnel, player, counters, addresses)
             bridge.send = tunnel.send_frames
-            await tunnel.resolve()
             await tunnel.run(stop.event)
         finally:
-            if player is not None:
-                player.close()
-            elif tap is not None:
-                tap.close()
+            player.close()
         stop.check()
     log.info("stopped", **counters.snapshot())
 

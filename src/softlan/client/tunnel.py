@@ -71,7 +71,10 @@ class FrameSink(Protocol):
 class Tunnel:
     """The session's life over many connections. `run` is the whole of it."""
 
-    def __init__(self, config: TunnelConfig, sink: FrameSink, counters: TrafficCounters) -> None:
+    def __init__(
+        self, config: TunnelConfig, sink: FrameSink, counters: TrafficCounters, addresses: list[SocketAddress]
+    ) -> None:
+        """`addresses` are the relay's, looked up by the caller before it touched an interface."""
         self.session: Session | None = None
         self._config = config
         self._relay = config.relay
@@ -80,15 +83,11 @@ class Tunnel:
         self._log = get_logger("tunnel")
         self._driver: EndpointDriver | None = None
         self._round: _Round | None = None
-        self._addresses: list[SocketAddress] = []
+        self._addresses = addresses
         self._resume = ResumeFile(config.state_dir, config.identity, str(config.relay))
         self._max_budget = MAX_BUDGET
         self._ever_joined = False
         self._redirects = 0
-
-    async def resolve(self) -> None:
-        """Look the relay's name up. Raises HostError; the first time this is the caller's to report."""
-        self._addresses = await resolve(self._relay)
 
     def send_frames(self, frames: list[bytes]) -> None:
         """Send a burst of frames to the room, at once."""
@@ -131,7 +130,7 @@ class Tunnel:
         """Connect, join, and wait for the end; None when we were told to stop."""
         try:
             if not self._addresses or self._ever_joined:
-                await self.resolve()
+                self._addresses = await resolve(self._relay)
         except HostError as error:
             if not self._addresses:
                 return Ended(EndKind.LOST, str(error))
@@ -183,6 +182,11 @@ class Tunnel:
             if not self._ever_joined:
                 raise HostError("trust", f"{ended.reason}; check --relay, --server-name and --relay-ca-cert")
             return
+        if ended.kind is EndKind.REPLACED:
+            raise RemoteError(
+                "replaced",
+                "another softlan with this --state-dir took our place in the room; end it, or give one of them another",
+            )
         reject = ended.reject
         assert reject is not None
         if reject.code is RejectCode.REDIRECT and reject.redirect is not None:

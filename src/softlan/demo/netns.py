@@ -86,8 +86,11 @@ class Namespace:
 
     def sysctl(self, key: str, value: int | str) -> None:
         """Set ``net.<key>`` in here, with dots or slashes: ``ipv4.ip_forward``."""
-        with self.entered():
-            Path("/proc/sys/net", *re.split(r"[./]", key)).write_text(f"{value}\n")
+        try:
+            with self.entered():
+                Path("/proc/sys/net", *re.split(r"[./]", key)).write_text(f"{value}\n")
+        except OSError as error:
+            raise HostError("namespace", f"{self.name}: cannot set net.{key}: {error.strerror}") from error
 
     def up(self, interface: str, *addresses: str) -> None:
         """Give `interface` its addresses (``192.0.2.1/24``; no DAD for IPv6) and bring it up."""
@@ -182,8 +185,8 @@ class Lab:
     def namespace(self, role: str) -> Namespace:
         """Make a namespace, its loopback up. Errors: `HostError` without the privilege, or if it exists."""
         made = Namespace(self.prefix + role)
+        self.namespaces.append(made)  # first: an interruption must not leave it without an owner
         _ip("netns", "add", made.name)
-        self.namespaces.append(made)
         made.up("lo")
         return made
 
@@ -221,11 +224,20 @@ def sweep() -> list[str]:
     """Remove what owners who no longer live have left behind; return the names."""
     removed = []
     for owner, namespaces in labs().items():
-        if not Path(f"/proc/{owner}").exists():
+        if not _lives(owner):
             for namespace in namespaces:
                 namespace.remove()
                 removed.append(namespace.name)
     return removed
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # The state follows the name, which is in brackets and may hold some itself (proc(5)). A zombie does nothing more.
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _ip(*arguments: str) -> None:

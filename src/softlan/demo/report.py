@@ -80,23 +80,23 @@ def rows(measured: Measurements) -> list[tuple[str, str]]:
     """Return the table's rows, name and value; what was not measured has none."""
     table = [("LAN host", measured.host_address)]
     if measured.player_address:
-        about = f"{measured.player_address} by DHCP, MAC {measured.player_mac}, MTU {measured.player_mtu}"
-        table.append(("player", about))
+        table.append(("player", f"{measured.player_address}, by DHCP"))
+        table.append(("player's interface", f"MAC {measured.player_mac}, MTU {measured.player_mtu}"))
     if measured.tunnel:
         table.append(("RTT through the tunnel", _rtt(measured.tunnel)))
     if measured.player_leg and measured.gateway_leg:
         below = measured.player_leg.average + measured.gateway_leg.average
-        table.append(("RTT of the path below", f"{below:.2f} ms on average, the sum of"))
+        table.append(("RTT of the path below", f"{below:.2f} ms, the sum of"))
         table.append(("  player to relay", _rtt(measured.player_leg)))
         table.append(("  gateway to relay", _rtt(measured.gateway_leg)))
-    table.extend((found.sort, f"{found.text}, from {found.address} in {found.ms:.1f} ms") for found in measured.found)
+    table.extend((found.sort, f"{found.text} ({found.address}, {found.ms:.1f} ms)") for found in measured.found)
     if measured.frames:
-        table.append(("frames", ", ".join(f"{count} {action.value}" for action, count in measured.frames.items())))
+        frames = (f"{count} {action.value.replace('_', ' ')}" for action, count in measured.frames.items())
+        table.append(("frames", ", ".join(frames)))
     if measured.drops:
         table.append(("  not forwarded", ", ".join(f"{count} {reason}" for reason, count in measured.drops.items())))
     return table
 
 
 def _rtt(rtt: Rtt) -> str:
-    spread = f"{rtt.minimum:.2f} to {rtt.maximum:.2f}"
-    return f"{rtt.average:.2f} ms on average, {spread} ({rtt.received} of {rtt.sent} answered)"
+    return f"{rtt.average:.2f} ms ({rtt.minimum:.2f} to {rtt.maximum:.2f}, {rtt.received} of {rtt.sent} answered)"

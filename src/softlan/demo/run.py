@@ -25,9 +25,9 @@ from softlan.errors import HostError
 
 _TOOLS = ("ip", "ping", "dnsmasq", "udhcpc", "setpriv", "unshare", "nsenter")
 
-# Owns the namespaces of a party that is kept, since the run that built it ends. The last word makes it ours.
-_KEEPER_MARK = "softlan-demo-keeper"
-_KEEPER = (sys.executable, "-c", "import signal; signal.pause()", _KEEPER_MARK)
+# A keeper owns the namespaces of a party that is kept, since the run that built it ends. Its last words make it
+# known for one, and say where the party's directory is.
+_KEEPER = (sys.executable, "-c", "import signal; signal.pause()", "softlan-demo-keeper")
 
 
 class _Interrupted(BaseException):
@@ -37,61 +37,52 @@ class _Interrupted(BaseException):
         self.number = number
 
 
-def run_demo(keep: bool = False, state_dir: Path | None = None) -> int:
+def run_demo(keep: bool = False) -> int:
     """Build the party, play, measure, take it down; return the exit status (0 only if all of it worked).
 
-    `keep` leaves it running instead. Logs and state go to `state_dir`, else to a temporary directory that
-    stays only when it is of use: the party is kept, or a step failed. Without root the process is replaced
-    by one in a user namespace. Errors: `HostError` when the machine cannot hold the party at all (a missing
-    tool, no privilege).
+    `keep` leaves it running instead. Logs and state go to a temporary directory that stays only when it is of use:
+    when the party is kept, or a step failed. Without root the process is replaced by one in a user namespace.
+    Errors: `HostError` when this machine cannot hold the party at all (a missing tool, no privilege).
     """
     for tool in _TOOLS:
         find_tool(tool)
     userns.check_tun()
     if not userns.is_root():
-        again = [sys.executable, "-m", "softlan", "demo"]
-        userns.enter(again + ["--keep"] * keep + (["--state-dir", str(state_dir)] if state_dir else []))
+        userns.enter([sys.executable, "-m", "softlan", "demo", *(["--keep"] if keep else [])])
 
-    if state_dir is None:
-        directory = Path(tempfile.mkdtemp(prefix="softlan-demo-"))
-    else:
-        directory = state_dir.absolute() / "demo"
-        shutil.rmtree(directory, ignore_errors=True)  # an earlier run's certificates and logs
-        directory.mkdir(parents=True, mode=0o700)
+    directory = Path(tempfile.mkdtemp(prefix="softlan-demo-"))
     report = Report(Console(highlight=False))
-    stays = keep
+    of_use = False
     try:
         with _signals_raise():
             worked = _play(report, directory, keep)
-        stays |= not worked
+        of_use = keep or not worked
     except _Interrupted as interrupted:
         report.plain("\nInterrupted: the party is over, everything has been put away.")
-        stays = False
         return 128 + interrupted.number
     finally:
-        if not stays and state_dir is None:
+        if not of_use:
             shutil.rmtree(directory, ignore_errors=True)
     return 0 if worked else 1
 
 
 def end_demo() -> int:
-    """End every party that was kept, and put away what killed runs left behind; return the exit status."""
+    """End every party of ours that was kept, put away what killed runs left behind; return the exit status."""
     report = Report(Console(highlight=False))
+    labs = netns.labs() if userns.is_root() else {}
     keepers = _keepers()
-    ended = 0
-    for owner, namespaces in netns.labs().items():
-        if owner in keepers:
-            for namespace in namespaces:
-                namespace.remove()
-            os.kill(owner, signal.SIGTERM)
-            ended += 1
-    # Namespaces of a party in a user namespace have their names in there only.
-    for keeper in keepers:
-        if userns.is_inside(keeper):
-            command = userns.command_into(keeper, sys.executable, "-m", "softlan", "demo", "--end")
-            ended += subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    for keeper, directory in keepers.items():
+        if userns.is_elsewhere(keeper):  # its namespaces have names in there only
+            again = userns.command_into(keeper, sys.executable, "-m", "softlan", "demo", "--end")
+            if status := subprocess.run(again, check=False, stdout=subprocess.DEVNULL).returncode:
+                raise HostError("end", f"could not end the party of {keeper} in its user namespace (status {status})")
+            continue
+        for namespace in labs.get(keeper, []):
+            namespace.remove()
+        os.kill(keeper, signal.SIGTERM)
+        shutil.rmtree(directory, ignore_errors=True)
     swept = netns.sweep() if userns.is_root() else []
-    report.plain(f"Ended {ended} part{'y' if ended == 1 else 'ies'}." if ended else "No party is running.")
+    report.plain(f"Ended {len(keepers)} part{'y' if len(keepers) == 1 else 'ies'}." if keepers else "No party is on.")
     if swept:
         report.plain(f"Put away what a killed run had left: {', '.join(swept)}")
     return 0
@@ -102,7 +93,10 @@ def _play(report: Report, directory: Path, keep: bool) -> bool:
     with contextlib.ExitStack() as cleanup:
         owner = os.getpid()
         if keep:
-            keeper = subprocess.Popen(_KEEPER, stdin=subprocess.DEVNULL, start_new_session=True)
+            nothing = subprocess.DEVNULL  # or whoever reads our output would wait for the keeper's end
+            keeper = subprocess.Popen(
+                [*_KEEPER, str(directory)], stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+            )
             cleanup.callback(keeper.wait)
             cleanup.callback(keeper.terminate)
             owner = keeper.pid
@@ -183,7 +177,7 @@ def _steps(report: Report, services: Services, step: list[str]) -> Measurements:
 def _say_how_to_look(report: Report, prefix: str, keeper: int, directory: Path) -> None:
     # Seen from within a user namespace the keeper has the same pid, but others need to enter that namespace
     # first.
-    enter = "" if _in_first_user_namespace() else " ".join(userns.command_into(keeper)[:-1]) + " "
+    enter = "" if _in_first_user_namespace() else " ".join(userns.command_into(keeper)) + " "
     report.plain("\nThe party goes on. Look at it, for instance:")
     report.plain(f"  {enter}ip netns exec {prefix}player ip address show {TAP}")
     report.plain(f"  {enter}ip netns exec {prefix}player ping {topology.HOST}")
@@ -193,15 +187,16 @@ def _say_how_to_look(report: Report, prefix: str, keeper: int, directory: Path) 
     report.plain(f"End it:\n  {command if command.exists() else f'{sys.executable} -m softlan'} demo --end")
 
 
-def _keepers() -> list[int]:
-    """Return the pids of keepers that we may end, in whatever namespace."""
-    found = []
+def _keepers() -> dict[int, Path]:
+    """Return our own keepers, in whatever namespace they are, with their directories."""
+    found = {}
+    mark = [word.encode() for word in _KEEPER[1:]]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if _KEEPER_MARK.encode() in words and (userns.is_root() or entry.stat().st_uid == os.geteuid()):
-                    found.append(int(entry.name))
+                if words[1:4] == mark and entry.stat().st_uid == os.geteuid():
+                    found[int(entry.name)] = Path(os.fsdecode(words[4]))
     return found
 
 

@@ -19,7 +19,7 @@ ROOM = "DEMO"
 RELAY_NAME = "lanparty-relay.local"
 TAP = "softlan0"
 
-_READY = 10.0  # seconds, for a machine that is busy with other things
+_READY = 20.0  # seconds, for a machine that is busy with other things
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Services:
             "dhcp",
             self.party.dhcp,
             find_tool("dnsmasq"),
-            "--keep-in-foreground",
+            "--no-daemon",  # and as who we are: in a user namespace there is nobody else to become
             "--conf-file=/dev/null",
             "--log-facility=-",
             "--log-dhcp",
@@ -73,9 +73,6 @@ class Services:
             "--dhcp-authoritative",
             "--no-ping",
             f"--dhcp-leasefile={self.directory / 'dhcp.leases'}",
-            "--pid-file=",
-            "--user=root",  # in a user namespace there is nobody else to become
-            "--group=root",
         )
         process.wait_for("started", lambda: "started, version" in process.output(), _READY)
         return process

@@ -69,7 +69,7 @@ def command_into(pid: int, *argv: str) -> list[str]:
     ]
 
 
-def is_inside(pid: int) -> bool:
+def is_elsewhere(pid: int) -> bool:
     """Tell whether the process `pid` is in another user namespace than we are."""
     try:
         return os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")

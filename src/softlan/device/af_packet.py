@@ -95,7 +95,7 @@ class PacketSocket:
             return cls(interface, index, sock, skip_outgoing=skip_outgoing)
         except OSError as error:
             sock.close()
-            raise HostError(_STAGE, f"cannot capture on {interface}: {error.strerror}") from error
+            raise HostError(_STAGE, f"cannot capture on {interface}: {error.strerror or error}") from error
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` from `loop` while frames are waiting."""

@@ -9,6 +9,7 @@ from softlan.client.tunnel import Tunnel, TunnelConfig
 from softlan.device.af_packet import PacketSocket
 from softlan.gateway.bridge import Lan
 from softlan.gateway.cam import CamRefresh
+from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.logging import get_logger
 
@@ -33,9 +34,8 @@ async def run_gateway(config: GatewayConfig) -> None:
         bridge = Bridge(device, counters, stop.fail)
         lan = Lan(bridge, CamRefresh())
         try:
-            tunnel = Tunnel(config.tunnel, lan, counters)
+            tunnel = Tunnel(config.tunnel, lan, counters, await resolve(config.tunnel.relay))
             bridge.send = tunnel.send_frames
-            await tunnel.resolve()
             await tunnel.run(stop.event)
         finally:
             lan.close()
