@@ -15,6 +15,7 @@ from tests.device.namespaces import Namespace, namespaces, unprivileged, wire
 from softlan.device import af_packet
 from softlan.device.af_packet import PacketSocket
 from softlan.device.base import DeviceGone, FrameDevice
+from softlan.device.netdev import NetDevice
 from softlan.errors import HostError
 from softlan.proto.drop import DropReason
 from softlan.proto.offload import Gso
@@ -228,6 +229,14 @@ async def test_what_the_machine_itself_sends_is_not_captured(box: Namespace, dev
     assert await read(device, 1) == [FRAMES[2]]
 
 
+async def test_nor_is_what_is_sent_to_the_machine_itself(box: Namespace, device: PacketSocket, far: Far) -> None:
+    with box.entered(), NetDevice("lan0") as card:
+        _, own_address = card.hardware()
+    far.send(own_address + FRAMES[0][6:])
+    far.send(FRAMES[1])
+    assert await read(device, 1) == [FRAMES[1]]
+
+
 async def test_nor_on_a_kernel_that_cannot_leave_it_out(
     box: Namespace, far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +315,7 @@ def test_a_frame_larger_than_any_is_counted() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
     with theirs, closing(PacketSocket("lan0", 1, ours, skip_outgoing=False)) as device:
+        theirs.bind("")  # Linux picks an address: whatever is at the place of the packet type, it is none of ours
         theirs.send(bytes(70_000))
         theirs.send(bytes(10) + FRAMES[0])
         assert device.read_burst() == FRAMES[:1]
@@ -384,7 +394,7 @@ def street() -> Iterator[tuple[Namespace, Namespace, Namespace]]:
         wire(box, "card2", two, "net0")
         for host, number in ((one, 1), (two, 2)):
             host.ip("addr", "add", f"10.8.0.{number}/24", "dev", "net0")
-            host.ip("addr", "add", f"fd08::{number}/64", "dev", "net0")
+            host.ip("addr", "add", f"fd08::{number}/64", "dev", "net0", "nodad")
         yield box, one, two
 
 

@@ -12,6 +12,10 @@ FILTERED = {
     "dhcpv6_server",
     "ipv6_ra",
     "ambiguous",
+    "arp_spoof",
+    "nd_spoof",
+    "nd_redirect",
+    "ethertype",
 }
 RATE_LIMITED = {"rate_broadcast", "rate_unknown_unicast", "rate_total", "rate_probe"}
 

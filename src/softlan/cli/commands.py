@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from softlan import __version__
-from softlan.cli.options import LogOptions, RelayOptions, StateDir, state_directory, tunnel_config
+from softlan.cli.options import (
+    LogOptions,
+    RelayOptions,
+    StateDir,
+    checked_server_name,
+    state_directory,
+    tunnel_config,
+)
 from softlan.errors import UsageError
 
 app = App(
@@ -87,7 +94,7 @@ def relay(
         credentials = load_credentials(cert, key)
     else:
         now = datetime.datetime.now(datetime.UTC)
-        credentials = development_credentials(state_directory(state_dir), server_name, now)
+        credentials = development_credentials(state_directory(state_dir), checked_server_name(server_name), now)
     if dev_cert_der_out is not None:
         write_der(dev_cert_der_out, credentials)
     config = RelayConfig(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from softlan.cli.commands import app
 from softlan.errors import RemoteError, SoftlanError, UsageError
@@ -16,32 +17,33 @@ EXIT_USAGE = 2
 EXIT_REJECTED = 3
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """``softlan``; never returns."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run(sys.argv[1:]))
 
 
 def relay_alias() -> None:
     """``lanparty-relay``: the same as ``softlan relay``."""
-    main(["relay", *sys.argv[1:]])
+    sys.exit(run(sys.argv[1:], "relay"))
 
 
 def gateway_alias() -> None:
     """``lanparty-gateway``: the same as ``softlan gateway``."""
-    main(["gateway", *sys.argv[1:]])
+    sys.exit(run(sys.argv[1:], "gateway"))
 
 
 def client_alias() -> None:
     """``lanparty-client``: the same as ``softlan client``."""
-    main(["client", *sys.argv[1:]])
+    sys.exit(run(sys.argv[1:], "client"))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns the exit status."""
+def run(arguments: Sequence[str], alias: str | None = None) -> int:
+    """Run one command line, of ``lanparty-<alias>`` if that is given; returns the exit status."""
     try:
-        app(list(arguments), exit_on_error=False, print_error=False)
+        app([alias, *arguments] if alias else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _tell(_one_line(error) + "; see softlan --help", EXIT_USAGE)
+        program = f"lanparty-{alias}" if alias else " ".join(["softlan", *(error.command_chain or ())])
+        return _tell(f"{_what(error)}; see {program} --help", EXIT_USAGE)
     except UsageError as error:
         return _tell(str(error), EXIT_USAGE)
     except RemoteError as error:
@@ -58,5 +60,14 @@ def _tell(message: str, status: int) -> int:
     return status
 
 
-def _one_line(error: CycloptsError) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+def _what(error: CycloptsError) -> str:
+    """What is wrong with a command line, in one line; the library's own words where they are clear enough."""
+    unused = error.unused_tokens or []
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        if error.keyword is not None:
+            return f"{error.keyword} needs a value"
+        unknown = next((token for token in unused if token.startswith("-")), None)
+        return f"{error.argument.name} is missing" + (f", and there is no {unknown}" if unknown else "")
+    if isinstance(error, UnusedCliTokensError):
+        return f"do not know what to do with {' '.join(unused)!a}"
+    return " ".join(str(error).split()).rstrip(".?")

@@ -14,7 +14,7 @@ from softlan.client.session import Identity
 from softlan.client.tunnel import TunnelConfig
 from softlan.ctrl.messages import Role, room_ok
 from softlan.errors import UsageError
-from softlan.net.address import parse_relay
+from softlan.net.address import DEFAULT_PORT, parse_relay
 from softlan.obs.logging import configure
 from softlan.quic.trust import load_trust
 
@@ -62,13 +62,25 @@ def state_directory(given: Path | None) -> Path:
     return given if given is not None else Path(platformdirs.user_state_dir("softlan", appauthor=False))
 
 
+def checked_server_name(text: str) -> str:
+    """Read --server-name: a DNS name, in ASCII from here on, or an address. Raises UsageError."""
+    try:
+        named = parse_relay(text)
+    except UsageError:
+        named = None
+    if named is None or named.port != DEFAULT_PORT:
+        raise UsageError(f"--server-name {text[:60]!a} is not a host name; write it as in relay.example.net")
+    return named.host
+
+
 def tunnel_config(options: RelayOptions, role: Role, mac: bytes | None, state_dir: Path) -> TunnelConfig:
     """Check the flags and read the certificate. Raises UsageError."""
     relay = parse_relay(options.relay)
     if not room_ok(options.room):
         raise UsageError(f"--room {options.room!r}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
     now = datetime.datetime.now(datetime.UTC)
-    trust = load_trust(options.relay_ca_cert, options.server_name or relay.host, now)
+    server_name = relay.host if options.server_name is None else checked_server_name(options.server_name)
+    trust = load_trust(options.relay_ca_cert, server_name, now)
     return TunnelConfig(
         relay=relay, trust=trust, identity=Identity(role, options.room, mac, SOFTWARE), state_dir=state_dir
     )

@@ -1,6 +1,7 @@
 """Moves frames between a local device and the tunnel, in bursts, and keeps the books."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from softlan.device.base import DeviceGone, FrameDevice
@@ -20,7 +21,7 @@ class Bridge:
         self.send: Callable[[list[bytes]], None]
         self._gone = gone
         self._log = get_logger("bridge")
-        self._reported: dict[str, int] = {}
+        self._reported: Counter[str] = Counter()
         self._next_report = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -43,13 +44,10 @@ class Bridge:
         if now < self._next_report:
             return
         self._next_report = now + 10.0
-        drops = {
-            reason.value: count
-            for source in (self.counters.drops, self.device.counters.drops)
-            for reason, count in source.items()
-        }
-        news = {name: count - self._reported.get(name, 0) for name, count in drops.items()}
-        news = {name: count for name, count in news.items() if count}
+        drops: Counter[str] = Counter()
+        for source in (self.counters.drops, self.device.counters.drops):
+            drops.update({reason.value: count for reason, count in source.items()})
+        news = drops - self._reported
         self._reported = drops
         if news:
             self._log.info("drops", **news)

@@ -12,12 +12,16 @@ from softlan.proto.overlay import encode_probe
 
 SMALL = 64  # bytes of a keep-alive probe
 QUIET = 1.5  # seconds without a word from the relay until we ask
+ASK_AGAIN = 0.5  # seconds without an answer until we ask again: one lost packet in ten must not look like silence
 SILENT = 5.0  # seconds without a word until we give up
-FULL_INTERVAL = 15.0  # seconds between two full-size probes
-FULL_LOSSES = 3  # full-size probes lost in a row, small ones having passed, mean a narrower path
-ROUNDS = 4  # of probes before the hello
+ASK = 5.0  # seconds between two measurements of the round trip, however busy the path is
+FULL_INTERVAL = 10.0  # seconds between two full-size probes
+FULL_LOSSES = 5  # full-size probes lost in a row, small ones having passed, mean a narrower path
+TRIES = 3  # rounds in vain before a size is given up, or the path
+SIZING_TIME = 3.0  # seconds for all of them: the relay waits 5 for the hello
 
-_MIN_WAIT, _MAX_WAIT = 0.2, 2.0  # seconds for one round's echoes
+_MIN_WAIT, _MAX_WAIT = 0.2, 1.5  # seconds for one round's echoes
+_WIDEST = budget_of_payload(UDP_PAYLOADS[0])
 
 
 class PathProber:
@@ -36,45 +40,46 @@ class PathProber:
         self._peer_id = 0
         self._nonce = 0
         self._sent: dict[int, tuple[int, float]] = {}  # nonce: size, time
-        self._rounds = 0
-        self._round_end = 0.0
         self._wait = _MIN_WAIT
-        self._wanted = 0
-        self._capacity = 0
+        self._round_end = self._sizing_end = 0.0
+        self._in_vain = 0  # rounds in which nothing larger came back, and nothing larger could be tried
+        self._before = (0, 0)  # budget and capacity at the start of the round
         self._heard = now
         self._asked = now
-        self._next_full = now + FULL_INTERVAL
-        self._full: tuple[int, float] | None = None  # nonce and time of the last full-size probe
-        self._full_lost = 0
         self._small_echo = now
+        self._next_full = now
+        self._full: float | None = None  # when the last full-size probe was sent, until one comes back
+        self._full_lost = 0
 
     # Before the hello
 
     def start(self, capacity: int, rtt: float | None, now: float) -> None:
         """Send the first round. `capacity`: the largest datagram that a packet carries now."""
-        self._wait = min(_MAX_WAIT, max(_MIN_WAIT, 3.0 * (rtt or 0.0)))
+        self._wait = min(_MAX_WAIT, max(_MIN_WAIT, 0.1 + 1.5 * (rtt or 0.0)))
+        self._sizing_end = now + SIZING_TIME
         self._round(capacity, now)
 
     def size(self, capacity: int, now: float) -> None:
-        """When a round's time is over: settle for what came back, or try again."""
+        """When a round's time is over: settle for what came back, or try what is larger again.
+
+        Probes are lost by chance, too, and the library's own probing lets `capacity` grow meanwhile.
+        """
         if self.done or now < self._round_end:
             return
-        growing = capacity > self._capacity  # the library is still probing its way up
-        if self._rounds >= ROUNDS or (self.budget and not growing):
+        self._in_vain = 0 if (self.budget, capacity) > self._before else self._in_vain + 1
+        if now >= self._sizing_end or self._in_vain >= (TRIES - 1 if self.budget else TRIES):
             self.done = bool(self.budget)
             self.failed = not self.done
         else:
             self._round(capacity, now)
 
     def _round(self, capacity: int, now: float) -> None:
-        self._rounds += 1
-        self._capacity = capacity
+        self._before = (self.budget, capacity)
         self._round_end = now + self._wait
         limit = min(capacity, self._max_budget)
         sizes = [size for size in map(budget_of_payload, UDP_PAYLOADS) if self.budget < size <= limit]
         if not sizes and not self.budget:
             sizes = [limit]  # capped below the smallest step
-        self._wanted = max(sizes, default=self.budget)
         for size in sizes:
             self._probe(size, now)
 
@@ -92,9 +97,9 @@ class PathProber:
 
     def keep_alive(self, now: float) -> None:
         """Ask when it is quiet, and look now and then whether full-size datagrams still pass."""
-        if now - max(self._heard, self._asked) >= QUIET or now - self._asked >= FULL_INTERVAL / 3:
-            self._asked = now
-            self._probe(SMALL, now)
+        asked = now - self._asked
+        if asked >= ASK or (asked >= ASK_AGAIN and now - self._heard >= QUIET):
+            self._ask(now)
         if now >= self._next_full:
             self._check_full(now)
 
@@ -102,16 +107,21 @@ class PathProber:
         """Whether the relay has been asked and has not answered for too long."""
         return now - self._heard >= SILENT
 
+    def _ask(self, now: float) -> None:
+        self._asked = now
+        self._probe(SMALL, now)
+
     def _check_full(self, now: float) -> None:
-        if self._full is not None and self._small_echo > self._full[1] + QUIET:
+        """Send a full-size probe and a small one; the small one's echo alone speaks against the size."""
+        if self._full is not None and self._small_echo >= self._full:
             self._full_lost += 1
             if self._full_lost >= FULL_LOSSES:
                 self.narrowed = True
                 return
-        self._full = (self._probe(self.budget, now), now)
-        self._asked = now
-        self._probe(SMALL, now)
-        self._next_full = now + (FULL_INTERVAL if not self._full_lost else 2 * QUIET)
+        self._full = now
+        self._probe(self.budget, now)
+        self._ask(now)
+        self._next_full = now + QUIET
 
     # Both
 
@@ -124,18 +134,16 @@ class PathProber:
         self.rtt = now - at
         if self._peer_id == 0:
             self.budget = max(self.budget, size)
-            if size >= self._wanted and size >= min(budget_of_payload(UDP_PAYLOADS[0]), self._max_budget):
-                self.done = True
-        elif self._full is not None and nonce == self._full[0]:
+            self.done = self.done or self.budget >= min(_WIDEST, self._max_budget)
+        elif size >= self.budget:
             self._full, self._full_lost = None, 0
             self._next_full = now + FULL_INTERVAL
         else:
             self._small_echo = now
 
-    def _probe(self, size: int, now: float) -> int:
+    def _probe(self, size: int, now: float) -> None:
         self._nonce += 1
         self._sent[self._nonce] = (size, now)
         if len(self._sent) > 64:
             del self._sent[next(iter(self._sent))]
         self._send(encode_probe(self._peer_id, self._nonce, size))
-        return self._nonce

@@ -43,15 +43,18 @@ class Player:
 
     def joined(self, welcome: Welcome, relay: SocketAddress) -> None:
         """Pin the relay's route, then let the interface be used."""
-        self._pin_relay(ipaddress.ip_address(plain_host(relay)))
+        address = ipaddress.ip_address(plain_host(relay))
         if self._mtu is None:
+            self._pin_relay(address)
             self._tap.configure(self._mac, welcome.effective_mtu)
             self._tap.bring_up()
             self._bridge.start(asyncio.get_running_loop())
             self._log.info("tap.up", interface=self._tap.name, mtu=welcome.effective_mtu)
-        elif self._mtu != welcome.effective_mtu:
-            self._tap.set_mtu(welcome.effective_mtu)
-            self._log.info("tap.mtu", interface=self._tap.name, mtu=welcome.effective_mtu)
+        else:
+            self._keep_pinned(address)
+            if self._mtu != welcome.effective_mtu:
+                self._tap.set_mtu(welcome.effective_mtu)
+                self._log.info("tap.mtu", interface=self._tap.name, mtu=welcome.effective_mtu)
         self._mtu = welcome.effective_mtu
 
     def lost(self) -> None:
@@ -70,42 +73,47 @@ class Player:
     def tick(self, now: float) -> None:
         """See that the relay's route is still ours."""
         self._bridge.report(now)
-        if now >= self._next_check:
+        if now >= self._next_check and self._relay is not None:
             self._next_check = now + PIN_CHECK
-            try:
-                self._check_pin()
-            except HostError as error:
-                self._log.warning("pin.failed", reason=str(error))
+            self._keep_pinned(self._relay)
 
     def close(self) -> None:
         """Undo everything."""
         self._bridge.stop()
-        self._tap.close()
-        for complaint in self._guard.restore():
-            self._log.warning("restore.failed", reason=complaint)
+        try:
+            self._tap.close()
+        finally:
+            self._unpin()
 
     # Inside
 
+    def _keep_pinned(self, relay: IPAddress) -> None:
+        """As `_pin_relay`; what fails in the middle of a party is tried again instead of ending it."""
+        try:
+            self._pin_relay(relay)
+        except HostError as error:
+            self._log.warning("pin.failed", reason=str(error))
+
     def _pin_relay(self, relay: IPAddress) -> None:
-        if self._pin is not None and self._relay != relay:
-            self._guard.restore()
-            self._pin = None
-        self._relay = relay
-        if self._pin is not None:
+        """See that the relay's route is pinned. A pin goes with its interface; then along what leads there now."""
+        pin = self._pin
+        if pin is not None and relay == self._relay and self._network.has_route(pin.route):
             return
+        if pin is not None:
+            if relay == self._relay:
+                self._log.warning("pin.lost", route=str(pin.route))
+            self._unpin()
+        self._relay = relay
         route = pin_relay(relay, self._network.best_route(relay), self._tap.name)
         if route is None:
             self._log.debug("pin.none", relay=str(relay))
             return
-        self._pin = AddRoute(route)
-        self._guard.apply([self._pin])
+        pin = AddRoute(route)
+        self._guard.apply([pin])
+        self._pin = pin
         self._log.info("relay.pinned", route=str(route))
 
-    def _check_pin(self) -> None:
-        """The pin goes when its interface does: make it again on whatever leads to the relay now."""
-        if self._pin is None or self._relay is None or self._network.has_route(self._pin.route):
-            return
-        self._log.warning("pin.lost", route=str(self._pin.route))
-        self._guard.restore()
+    def _unpin(self) -> None:
         self._pin = None
-        self._pin_relay(self._relay)
+        for complaint in self._guard.restore():
+            self._log.warning("restore.failed", reason=complaint)

@@ -9,15 +9,18 @@ from softlan.client.session import Identity
 
 
 class ResumeFile:
-    """One small file (0600) for each relay, room, role and MAC. Best effort: without it we just join anew."""
+    """One small file (0600) for each relay, room, role and MAC. Without it this process remembers, and no other."""
 
     def __init__(self, state_dir: Path, identity: Identity, relay: str) -> None:
         mac = identity.mac.hex() if identity.mac else ""
         key = f"{relay} {identity.room} {identity.role.value} {mac}"
         self._path = state_dir / f"resume-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        self._last: str | None = None
 
     def load(self) -> str | None:
         """The string of the last welcome, if there was one."""
+        if self._last is not None:
+            return self._last
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = self._path.read_text("ascii")
             if 0 < len(text) <= 128:
@@ -26,6 +29,7 @@ class ResumeFile:
 
     def save(self, resume: str) -> None:
         """Keep the string of this welcome."""
+        self._last = resume
         draft = self._path.with_suffix(".new")
         with contextlib.suppress(OSError, UnicodeEncodeError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -27,13 +27,14 @@ from softlan.ctrl.messages import (
     encode,
 )
 from softlan.obs.counters import TrafficCounters
-from softlan.proto.budget import MAX_BUDGET
+from softlan.proto.budget import MAX_BUDGET, MIN_BUDGET, budget_of_payload
 from softlan.proto.drop import DropReason
 from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
 from softlan.proto.ethernet import parse as parse_ethernet
 from softlan.proto.mac import format_mac
 from softlan.proto.overlay import HEADER_LENGTH, Kind, header, parse, probe_nonce
 from softlan.quic.connection import CloseCause, CloseCode, Connection
+from softlan.quic.udp import widest_payload
 
 WELCOME_TIMEOUT = 5.0  # seconds from the hello
 
@@ -61,6 +62,8 @@ class EndKind(enum.Enum):
     """The handshake failed: not the relay that was asked for, or not softlan."""
     NARROWED = "narrowed"
     """The path no longer carries our budget: connect again with a smaller one."""
+    REPLACED = "replaced"
+    """Another process took our place with our resume string: coming back would only throw that one out."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class Session:
         self.counters = counters
         self.gateway_present = False
         self.unknown_messages = 0
-        self.path = PathProber(connection.send_datagram, max_budget, now)
+        widest = budget_of_payload(widest_payload(connection.address))
+        self.path = PathProber(connection.send_datagram, min(max_budget, widest), now)
         self._identity = identity
         self._listener = listener
         self._resume = resume
@@ -203,9 +207,10 @@ class Session:
         elif self.state is State.JOINED:
             self.path.keep_alive(now)
             if self.path.silent(now):
-                self._end(EndKind.LOST, "the relay has gone silent")
+                self._end(EndKind.LOST, "the relay has gone silent", resumable=True)
             elif self.path.narrowed:
-                self._end(EndKind.NARROWED, f"the path no longer carries datagrams of {self.path.budget} bytes")
+                reason = f"the path no longer carries datagrams of {self.path.budget} bytes"
+                self._end(EndKind.NARROWED, reason, resumable=True)
             elif now >= self._next_stats:
                 self._send_stats(now)
 
@@ -213,7 +218,7 @@ class Session:
 
     def handshake_completed(self, now: float) -> None:
         """The relay is who it should be: measure the path."""
-        if self.connection.datagram_limit is None:
+        if (self.connection.datagram_limit or 0) < MIN_BUDGET:
             self.connection.close(CloseCode.DATAGRAM_UNSUPPORTED, "datagram_unsupported")
             self._end(EndKind.UNTRUSTED, "the other side does not carry datagrams: it is no softlan relay")
             return
@@ -249,15 +254,19 @@ class Session:
                 size += length
             else:
                 self._irregular(datagram, now)
-        if frames and self.state is State.JOINED:
-            counters = self.counters
-            counters.frames_in += len(frames)
-            counters.bytes_in += size - HEADER_LENGTH * len(frames)
-            self._listener.frames_received(frames, now)
+        if not frames:
+            return
+        counters = self.counters
+        if self.state is not State.JOINED:
+            counters.drop(DropReason.NOT_CONNECTED, len(frames))
+            return
+        counters.frames_in += len(frames)
+        counters.bytes_in += size - HEADER_LENGTH * len(frames)
+        self._listener.frames_received(frames, now)
 
     def closed(self, cause: CloseCause, reason: str, now: float) -> None:
         """The connection is gone."""
-        if self.state is State.HANDSHAKE and cause is CloseCause.ERROR:
+        if self.state is State.HANDSHAKE and cause is not CloseCause.TIMEOUT:  # either side may refuse the other
             self._end(EndKind.UNTRUSTED, f"the relay could not be verified: {reason}")
         elif cause is CloseCause.TIMEOUT:
             self._end(EndKind.LOST, "the relay does not answer")
@@ -286,7 +295,8 @@ class Session:
                 self._listener.peer_left(peer, message, now)
             case Disconnect():
                 self.connection.close(CloseCode.NO_ERROR, "goodbye")
-                self._end(EndKind.LOST, message.message or message.reason)
+                kind = EndKind.REPLACED if message.reason == "replaced" else EndKind.LOST
+                self._end(kind, message.message or message.reason)
             case _:
                 raise BadMessage(f"{type(message).__name__.lower()} is out of place")
 
@@ -313,6 +323,7 @@ class Session:
     def _sized(self, now: float) -> None:
         if self.path.done:
             self.state = State.READY
+            self.connection.limit_packets(self.path.budget)
             self._listener.session_ready(self)
         elif self.path.failed:
             self._end(EndKind.LOST, "no datagram comes back from the relay; is UDP filtered on the way?")
@@ -337,8 +348,10 @@ class Session:
     def _send(self, message: Message) -> None:
         self.connection.send_stream(encode_frame(encode(message)))
 
-    def _end(self, kind: EndKind, reason: str, reject: Reject | None = None) -> None:
+    def _end(self, kind: EndKind, reason: str, reject: Reject | None = None, *, resumable: bool = False) -> None:
+        """The session is over; if `resumable`, without a word, since a relay that hears of it gives our place away."""
         if self.state is not State.ENDED:
             self.state = State.ENDED
-            self.connection.close(CloseCode.NO_ERROR, reason)
+            if not resumable:
+                self.connection.close(CloseCode.NO_ERROR, reason)
             self._listener.session_ended(self, Ended(kind, reason, reject))

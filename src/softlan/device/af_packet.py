@@ -1,7 +1,8 @@
 """Every frame of a wired interface, and frames onto its wire: Linux's packet socket (packet(7)).
 
-The machine's own traffic on that interface stays out: what it sends is not captured, and what is sent here
-goes to the wire only. So the tunnel's players reach the LAN behind the card, but not this machine by it.
+The machine's own traffic on that interface stays out: what it sends is not captured, nor what is sent to its own
+address, and what is sent here goes to the wire only. So the tunnel's players reach the LAN behind the card, but not
+this machine by it; and a machine with one card for both does not carry the relay's own packets to the relay.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ _PACKET_AUXDATA = 8
 _PACKET_VNET_HDR = 15
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_PROMISC = 1
+_PACKET_HOST = 0
+_PACKET_OUTGOING = 4
 _TP_STATUS_VLAN_VALID = 1 << 4
 _TP_STATUS_VLAN_TPID_VALID = 1 << 6
 _ETH_P_ALL = 3
@@ -132,10 +135,11 @@ class PacketSocket:
             except OSError as error:
                 self._receive_failed(error)
                 continue
-            if skip_outgoing and address[2] == socket.PACKET_OUTGOING:
-                continue
             if flags & socket.MSG_TRUNC:
                 self.counters.drop(DropReason.UNSUPPORTED_OFFLOAD)
+                continue
+            kind = address[2]
+            if kind == _PACKET_HOST or (skip_outgoing and kind == _PACKET_OUTGOING):
                 continue
             tag_length = 0
             frame = bytes(view[_VNET_LENGTH:size])

@@ -60,6 +60,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+    logging.getLogger("quic").setLevel(logging.ERROR)  # qh3 warns of every goodbye; our own lines tell those apart
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

@@ -32,6 +32,10 @@ class DropReason(enum.Enum):
     DHCPV6_SERVER = "dhcpv6_server"
     IPV6_RA = "ipv6_ra"
     AMBIGUOUS = "ambiguous"
+    ARP_SPOOF = "arp_spoof"
+    ND_SPOOF = "nd_spoof"
+    ND_REDIRECT = "nd_redirect"
+    ETHERTYPE = "ethertype"  # the room's policy has no place for this type
     RATE_BROADCAST = "rate_broadcast"
     RATE_UNKNOWN_UNICAST = "rate_unknown_unicast"
     RATE_TOTAL = "rate_total"
@@ -59,6 +63,10 @@ _ACTIONS = {
     DropReason.DHCPV6_SERVER: Action.FILTERED,
     DropReason.IPV6_RA: Action.FILTERED,
     DropReason.AMBIGUOUS: Action.FILTERED,
+    DropReason.ARP_SPOOF: Action.FILTERED,
+    DropReason.ND_SPOOF: Action.FILTERED,
+    DropReason.ND_REDIRECT: Action.FILTERED,
+    DropReason.ETHERTYPE: Action.FILTERED,
     DropReason.RATE_BROADCAST: Action.RATE_LIMITED,
     DropReason.RATE_UNKNOWN_UNICAST: Action.RATE_LIMITED,
     DropReason.RATE_TOTAL: Action.RATE_LIMITED,

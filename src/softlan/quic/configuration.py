@@ -14,6 +14,8 @@ CONNECTION_ID_LENGTH = 8
 IDLE_TIMEOUT = 30.0  # seconds
 MAX_UDP_PAYLOAD = UDP_PAYLOADS[0]
 MIN_UDP_PAYLOAD = UDP_PAYLOADS[-1]
+PACKET_SIZES = (UDP_PAYLOADS[0], UDP_PAYLOADS[1], UDP_PAYLOADS[-1])
+"""Sizes that a connection may begin with: Ethernet's with IPv4 and with IPv6, and what every path carries."""
 
 # Of the flow control windows: the control stream carries frames of at most 16 KiB, so a peer is never given
 # room to fill more than a few of them.
@@ -32,9 +34,9 @@ def server_configuration(credentials: Credentials, max_udp_payload: int = MAX_UD
     return configuration
 
 
-def client_configuration(trust: Trust) -> QuicConfiguration:
+def client_configuration(trust: Trust, max_udp_payload: int = MAX_UDP_PAYLOAD) -> QuicConfiguration:
     """An endpoint's side: the relay must show what `trust` accepts."""
-    configuration = QuicConfiguration(is_client=True, server_name=trust.server_name, **_common(MAX_UDP_PAYLOAD))
+    configuration = QuicConfiguration(is_client=True, server_name=trust.server_name, **_common(max_udp_payload))
     if trust.fingerprint is not None:
         # The pin names one certificate, whose name and dates were checked when it was loaded.
         configuration.verify_mode = ssl.CERT_NONE

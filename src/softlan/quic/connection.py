@@ -1,33 +1,42 @@
 """One QUIC connection: qh3's sans-IO `QuicConnection` behind the few calls that softlan needs.
 
-This is the only module that looks behind qh3's public API (`_core`, for the path's size, RTT and state); each
-look has a fallback. What bites in the library is dealt with here:
+What bites in the library is dealt with here:
 
 * A DATAGRAM that does not fit one packet would block everything behind it for good, so none is ever queued.
+* Packets are filled up to the size that the connection began with, also where the path is known to be narrower.
 * Datagrams queued while a new path is unvalidated would break the migration, so they are held back meanwhile.
+* A path that is begun and never validated, or an old one that the peer returns to, blocks all sending for good. So
+  a single packet from elsewhere begins none, and where a validation does not end, the connection does.
+* A connection that is about to end raises when something is sent on it, which would harm the sender's session.
 * Keys are never updated by the library, while AES-GCM's confidentiality limit is 2^23 packets (RFC 9001,
   section 6.6), so an update is asked for well before.
 * A peer's packet may make the library raise: that ends this connection and no other.
 """
 
+import contextlib
 import enum
 from collections import deque
 from typing import Any, Protocol
 
 from qh3 import quic_events as events
-from qh3.quic.connection import QuicConnection
+from qh3.quic.connection import QuicConnection, QuicConnectionError
 
 from softlan.net.address import SocketAddress
 from softlan.proto.budget import DATAGRAM_OVERHEAD
+from softlan.quic import inside
 from softlan.quic.configuration import MIN_UDP_PAYLOAD
+from softlan.quic.inside import Ending
 
 KEY_UPDATE_PACKETS = 1 << 22
 HOLD_LIMIT = 256  # datagrams kept for a path under validation; the oldest go first
-HOLD_TIME = 1.0  # seconds; then the new address was no more than a stray packet
+HOLD_TIME = 2.0  # seconds for the validation: some attempts, on a path that loses packets
 
 _IDLE_TIMEOUT = "Idle timeout"  # the library's words for it
+_PATH_LOST = "the peer has moved, and its new address could not be validated"
 
 CONTROL_STREAM = 0  # the endpoint's first bidirectional stream (RFC 9000, section 2.1)
+
+Packets = list[tuple[bytes, SocketAddress]]
 
 
 class CloseCode(enum.IntEnum):
@@ -50,7 +59,7 @@ class CloseCause(enum.Enum):
     PEER = "peer"
     """The peer closed it."""
     TIMEOUT = "timeout"
-    """Nothing came for the idle timeout, or the handshake never ended."""
+    """Nothing came for the idle timeout, the handshake never ended, or the peer moved out of reach."""
     ERROR = "error"
     """It broke: a protocol violation, a failed handshake, or a fault of ours."""
 
@@ -93,12 +102,14 @@ class Connection:
     def __init__(self, quic: QuicConnection, address: SocketAddress, owner: Owner) -> None:
         self.handler: Handler
         self.address = address
-        """Where the peer is now."""
+        """Where the peer is now: the address of the validated path."""
         self.established = False
         self.finished = False
         """Nothing more will come or go; the endpoint forgets it."""
         self.dirty = False
         """Something is queued; the endpoint will flush it at the end of its turn."""
+        self.owes_ack = False
+        """Something came that is not acknowledged yet; the endpoint will flush it within `ACK_DELAY`."""
         self.armed = float("inf")
         """The earliest time for which the endpoint's timer heap holds an entry of this connection."""
         self.capacity = MIN_UDP_PAYLOAD - DATAGRAM_OVERHEAD
@@ -107,13 +118,18 @@ class Connection:
         """The connection IDs by which the peer addresses us."""
         self._quic = quic
         self._owner = owner
+        self._is_client: bool = quic.configuration.is_client
+        self._is_limited = False
         self._closing = False
         self._told = False
+        self._failed = False
         self._close_with: tuple[int, str] | None = None
         self._packets_sent = 0
-        self._new_address: SocketAddress | None = None
+        self._stray: SocketAddress | None = None  # another address, from which one packet came
+        self._new_address: SocketAddress | None = None  # where the peer has moved, while that is validated
         self._hold_until = 0.0
         self._held: deque[bytes] = deque(maxlen=HOLD_LIMIT)
+        self._early: Packets = []  # made before their turn
 
     # What a handler calls
 
@@ -146,11 +162,20 @@ class Connection:
         if not self.dirty:
             self._owner.mark_dirty(self)
 
+    def limit_packets(self, capacity: int) -> None:
+        """From now on, build no packet larger than what a DATAGRAM of `capacity` bytes takes.
+
+        For a path that turned out to be narrower than what the connection began with: bursts of small frames, and
+        the control stream, would be lost in packets that are too big for it.
+        """
+        if capacity < self.capacity:
+            self.capacity = capacity
+            self._is_limited = inside.limit_payload(self._quic, capacity + DATAGRAM_OVERHEAD)
+
     @property
     def datagram_limit(self) -> int | None:
         """The largest DATAGRAM frame that the peer takes; None if it offers none (RFC 9221, section 3)."""
-        limit: int | None = getattr(self._quic, "_remote_max_datagram_frame_size", 65535)
-        return limit or None
+        return inside.datagram_limit(self._quic)
 
     @property
     def unsent_stream_bytes(self) -> int:
@@ -161,26 +186,118 @@ class Connection:
     @property
     def rtt(self) -> float | None:
         """Smoothed round trip time in seconds; None before the first sample."""
-        value: float | None = getattr(self._core, "smoothed_rtt", None)
-        return value
+        return inside.round_trip(self._quic)
+
+    def refresh_capacity(self) -> None:
+        """Read again what the path carries; it grows while the library probes it (RFC 8899)."""
+        path = inside.active_path(self._quic)
+        payload = path.payload if path else MIN_UDP_PAYLOAD
+        self.capacity = max(0, min(payload - DATAGRAM_OVERHEAD, self.datagram_limit or 0))
 
     # What the endpoint calls
 
+    def connect(self, now: float) -> None:
+        """Start a client's handshake."""
+        self._quic.connect(self.address, now)
+
+    @property
+    def source_cid(self) -> bytes:
+        """The connection ID that this side chose first."""
+        cid: bytes = self._quic.host_cid
+        return cid
+
     def receive(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
         """Take UDP datagrams that came from `address`, and hand on what they bring."""
-        if address != self.address and self.established:
-            self._start_hold(address, now)
         try:
-            if len(datagrams) == 1:
-                self._quic.receive_datagram(datagrams[0], address, now)
+            if address == self.address:
+                self._stray = None
+                self._take(datagrams, address, now)
+            elif self._is_client or not self.established:
+                return  # RFC 9000, section 9: a server stays where it is, and nobody moves during the handshake
             else:
-                self._quic.receive_many_datagrams(datagrams, address, now)
+                self._take_from_elsewhere(datagrams, address, now)
         except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
             self.fail(f"protocol error: {error}", now)
-            return
-        self.dispatch(now)
+        self._dispatch(now)
 
-    def dispatch(self, now: float) -> None:
+    def handle_timer(self, now: float) -> None:
+        """Let the library's timers run."""
+        if self._new_address is not None and now >= self._hold_until:
+            self._give_up_path(now)
+        try:
+            self._quic.handle_timer(now)
+        except Exception as error:  # see receive()
+            self.fail(f"protocol error: {error}", now)
+        self._dispatch(now)
+
+    def deadline(self) -> float | None:
+        """When `handle_timer` wants to be called, in the clock of `now`."""
+        timer: float | None = self._quic.get_timer()
+        if self._new_address is not None:
+            return self._hold_until if timer is None else min(timer, self._hold_until)
+        return timer
+
+    def packets(self, now: float) -> Packets:
+        """What is to be sent now, as UDP datagrams with their destinations; nothing once it is finished."""
+        if self.finished:
+            return []
+        try:
+            return self._collect(now)
+        except Exception as error:  # a packet that cannot be built leaves the connection of no use
+            if self._failed:
+                self.finished = True  # not even for a goodbye
+                return []
+            self.fail(f"cannot send: {error}", now)
+            return self.packets(now)
+
+    def fail(self, reason: str, now: float, cause: CloseCause = CloseCause.ERROR) -> None:
+        """Give the connection up; the peer is told that much, if it can still be told anything."""
+        self._failed = True
+        self.finished = self.finished or not inside.has_begun(self._quic)
+        if self._close_with is None:
+            self._close_with = (int(CloseCode.INTERNAL), "internal error")
+        self._owner.mark_dirty(self)
+        self._tell_closed(cause, reason, now)
+
+    # Receiving
+
+    def _take(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
+        if len(datagrams) == 1:
+            self._quic.receive_datagram(datagrams[0], address, now)
+        else:
+            self._quic.receive_many_datagrams(datagrams, address, now)
+
+    def _take_from_elsewhere(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
+        """Take what came from another address than the peer's: the second time in a row, the peer has moved there.
+
+        The first time it is taken as if it came from where the peer was. The library counts a path's bytes only
+        when a packet is authentic and new, so nobody else's packets move the peer.
+        """
+        if address not in (self._stray, self._new_address):
+            before = self._bytes_received()
+            self._take(datagrams, self.address, now)
+            if self._bytes_received() > before:
+                self._stray = address
+            return
+        if address != self._new_address:
+            # The challenge must be the first thing that is queued, or it is sent to the old address.
+            self._early += self._quic.datagrams_to_send(now)
+            self._new_address = address
+            self._hold_until = now + HOLD_TIME
+        if self._is_limited:
+            self._give_up_path(now)  # the library would fail at it: `inside.limit_payload`
+        else:
+            self._take(datagrams, address, now)
+
+    def _bytes_received(self) -> int:
+        path = inside.active_path(self._quic)
+        return path.received if path else 0
+
+    def _give_up_path(self, now: float) -> None:
+        self._hold_until = float("inf")
+        self.fail(_PATH_LOST, now, CloseCause.TIMEOUT)
+
+    def _dispatch(self, now: float) -> None:
         """Hand the library's events to the handler."""
         burst: list[bytes] = []
         next_event = self._quic.next_event
@@ -194,66 +311,10 @@ class Connection:
                 self._control_event(event, now)
         if burst:
             self._deliver(burst, now)
-        if not self._told and getattr(self._core, "state", None) == "draining":
-            # The library reports a peer's close only when draining has ended, some round trips later.
-            self._tell_closed(CloseCause.PEER, _close_reason(self._quic), now)
-
-    def handle_timer(self, now: float) -> None:
-        """Let the library's timers run."""
-        if self._new_address is not None and now >= self._hold_until:
-            self._end_hold()
-        try:
-            self._quic.handle_timer(now)
-        except Exception as error:  # see receive()
-            self.fail(f"protocol error: {error}", now)
-            return
-        self.dispatch(now)
-
-    def packets(self, now: float) -> list[tuple[bytes, SocketAddress]]:
-        """What is to be sent now, as UDP datagrams with their destinations."""
-        try:
-            out: list[tuple[bytes, SocketAddress]] = self._quic.datagrams_to_send(now)
-            if self._close_with is not None:
-                # Only now: closing makes the library drop what is still queued.
-                code, reason = self._close_with
-                self._close_with = None
-                self._quic.close(error_code=code, reason_phrase=reason)
-                out += self._quic.datagrams_to_send(now)
-        except Exception as error:  # a packet that cannot be built leaves the connection of no use
-            self.fail(f"cannot send: {error}", now)
-            return []
-        if self._new_address is not None and self._path_moved(out):
-            self.address = self._new_address
-            self._end_hold()
-            out += self._quic.datagrams_to_send(now)
-        self._packets_sent += len(out)
-        if self._packets_sent >= KEY_UPDATE_PACKETS and self.established:
-            self._packets_sent = 0
-            self._quic.request_key_update()
-        return out
-
-    def deadline(self) -> float | None:
-        """When `handle_timer` wants to be called, in the clock of `now`."""
-        timer: float | None = self._quic.get_timer()
-        if self._new_address is not None:
-            return self._hold_until if timer is None else min(timer, self._hold_until)
-        return timer
-
-    @property
-    def source_cid(self) -> bytes:
-        """The connection ID that this side chose first."""
-        cid: bytes = self._quic.host_cid
-        return cid
-
-    def connect(self, now: float) -> None:
-        """Start a client's handshake."""
-        self._quic.connect(self.address, now)
-
-    # Inside
-
-    @property
-    def _core(self) -> Any:
-        return getattr(self._quic, "_core", None)
+        if not self._told and (ending := inside.ending(self._quic)) is not None:
+            cause = CloseCause.PEER if ending is Ending.DRAINING else CloseCause.ERROR
+            self._tell_closed(cause, inside.close_reason(self._quic), now)
+            self._owner.mark_dirty(self)
 
     def _deliver(self, burst: list[bytes], now: float) -> None:
         if not self._told:
@@ -266,7 +327,8 @@ class Connection:
         elif isinstance(event, events.HandshakeCompleted):
             self.established = True
             self.refresh_capacity()
-            self.handler.handshake_completed(now)
+            if not self._told:
+                self.handler.handshake_completed(now)
         elif isinstance(event, events.ConnectionIdIssued):
             self.cids.add(event.connection_id)
             self._owner.add_cid(event.connection_id, self)
@@ -278,42 +340,46 @@ class Connection:
             cause = CloseCause.TIMEOUT if event.reason_phrase == _IDLE_TIMEOUT else CloseCause.ERROR
             self._tell_closed(cause, event.reason_phrase or "the connection broke", now)
 
-    def refresh_capacity(self) -> None:
-        """Read again what the path carries; it grows while the library probes it (RFC 8899)."""
-        path = getattr(self._core, "active_path", None)
-        payload = path[5] if path else MIN_UDP_PAYLOAD
-        limit = self.datagram_limit
-        self.capacity = max(0, min(payload - DATAGRAM_OVERHEAD, limit if limit is not None else 0))
-
-    def _start_hold(self, address: SocketAddress, now: float) -> None:
-        if address != self._new_address:
-            self._new_address = address
-            self._hold_until = now + HOLD_TIME
-
-    def _path_moved(self, out: list[tuple[bytes, SocketAddress]]) -> bool:
-        path = getattr(self._core, "active_path", None)
-        if path is not None:
-            return bool(path[2] == self._new_address)
-        return any(address == self._new_address for _, address in out)
-
-    def _end_hold(self) -> None:
-        self._new_address = None
-        for data in self._held:
-            self._quic.send_datagram_frame(data)
-        self._held.clear()
-
-    def fail(self, reason: str, now: float) -> None:
-        """Give the connection up without a word to the peer."""
-        self.finished = True
-        self._closing = True
-        self._tell_closed(CloseCause.ERROR, reason, now)
-
     def _tell_closed(self, cause: CloseCause, reason: str, now: float) -> None:
         if not self._told:
             self._told = self._closing = True
             self.handler.closed(cause, reason, now)
 
+    # Sending
 
-def _close_reason(quic: QuicConnection) -> str:
-    event = getattr(quic, "_close_event", None)
-    return str(getattr(event, "reason_phrase", "")) or "closed by the other side"
+    def _collect(self, now: float) -> Packets:
+        out, self._early = self._early, []
+        if not self._failed:
+            out += self._quic.datagrams_to_send(now)
+        if self._close_with is not None:
+            # Only now: closing makes the library drop what is still queued.
+            code, reason = self._close_with
+            self._close_with = None
+            self._quic.close(error_code=code, reason_phrase=reason)
+            goodbye = self._quic.datagrams_to_send(now)
+            out += goodbye
+            if self._new_address is not None:  # it may be at either
+                out += [(data, self._new_address) for data, _ in goodbye]
+        elif self._new_address is not None and self._path_moved(out):
+            self.address, self._new_address, self._stray = self._new_address, None, None
+            for data in self._held:
+                self._quic.send_datagram_frame(data)
+            self._held.clear()
+            out += self._quic.datagrams_to_send(now)
+        self._packets_sent += len(out)
+        if self._packets_sent >= KEY_UPDATE_PACKETS:
+            self._update_keys()
+        return out
+
+    def _path_moved(self, out: Packets) -> bool:
+        path = inside.active_path(self._quic)
+        if path is not None:
+            return path.remote == self._new_address
+        return any(address == self._new_address for _, address in out)
+
+    def _update_keys(self) -> None:
+        # Refused before the handshake is confirmed, and until the last update is acknowledged: then the next
+        # flush tries again.
+        with contextlib.suppress(AssertionError, ValueError, QuicConnectionError):
+            self._quic.request_key_update()
+            self._packets_sent = 0

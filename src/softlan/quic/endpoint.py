@@ -26,12 +26,13 @@ from softlan.quic.configuration import (
     CONNECTION_ID_LENGTH,
     MAX_UDP_PAYLOAD,
     MIN_UDP_PAYLOAD,
+    PACKET_SIZES,
     server_configuration,
 )
 from softlan.quic.connection import Connection, Handler
 from softlan.quic.retry import RetryTokens
 from softlan.quic.trust import Credentials
-from softlan.quic.udp import UdpSocket
+from softlan.quic.udp import UdpSocket, widest_payload
 
 # An acknowledgement may wait this long for data to travel with (RFC 9000, section 13.2.1, allows 25 ms): a
 # connection that only receives then sends one for many packets instead of one for each.
@@ -46,6 +47,7 @@ TURN_LIMIT = 512
 _SHORT_HEADER_END = 1 + CONNECTION_ID_LENGTH
 _LONG_HEADER = 0x80
 _MIN_INITIAL = 1200  # RFC 9000, section 14.1
+_MIN_ORIGINAL_CID = 8  # RFC 9000, section 7.2
 # The library's first flight is this big where the path allows it, and smaller after a loss. A peer whose
 # first packet is smaller is on a narrow path, and is answered in packets that fit it.
 _WIDE_INITIAL = 1280
@@ -71,9 +73,7 @@ class ServerSide:
         """With more handshakes pending than this, an address is validated by Retry first."""
         self.max_pending = max_pending
         """With this many handshakes pending, new ones are ignored."""
-        self.configurations = {
-            size: server_configuration(credentials, size) for size in (MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD)
-        }
+        self.configurations = {size: server_configuration(credentials, size) for size in PACKET_SIZES}
 
 
 class Endpoint:
@@ -135,7 +135,8 @@ class Endpoint:
         if self._acks_due is not None and now >= self._acks_due:
             self._acks_due = None
             for connection in self._acks:
-                self.mark_dirty(connection)
+                if connection.owes_ack:
+                    self.mark_dirty(connection)
             self._acks.clear()
         heap = self._heap
         while heap and heap[0][0] <= now:
@@ -163,7 +164,7 @@ class Endpoint:
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for connection in dirty:
-                connection.dirty = False
+                connection.dirty = connection.owes_ack = False
                 packets = self._guarded(connection, connection.packets, now)
                 if packets:
                     self._send(packets)
@@ -215,11 +216,12 @@ class Endpoint:
         established = connection.established
         if self._pending and established:
             self._pending.discard(connection)
-        if connection.dirty:
+        if connection.dirty or connection.owes_ack:
             return
-        if established and not connection.finished:
+        if established:
             if self._acks_due is None:
                 self._acks_due = now + ACK_DELAY
+            connection.owes_ack = True
             self._acks.append(connection)
         else:
             self.mark_dirty(connection)
@@ -230,8 +232,6 @@ class Endpoint:
             return operation(*args)
         except Exception:
             _log.exception("session.fault", peer=connection.address[0])
-            connection.finished = True
-            self.mark_dirty(connection)
             with contextlib.suppress(Exception):  # the handler has just failed; it may fail at this too
                 connection.fail("internal error", args[-1])
             return None
@@ -262,7 +262,9 @@ class Endpoint:
             return None
         versions = server.configurations[MAX_UDP_PAYLOAD].supported_versions
         if version is None or version not in versions:
-            if version:  # not itself a Version Negotiation packet
+            if not version:  # itself a Version Negotiation packet
+                self.ignored += 1
+            else:
                 self.sock.send(
                     [
                         encode_quic_version_negotiation(
@@ -272,7 +274,11 @@ class Endpoint:
                     address,
                 )
             return None
-        if packet_type != QuicPacketType.INITIAL or len(self._pending) >= server.max_pending:
+        if (
+            packet_type != QuicPacketType.INITIAL
+            or len(destination) < _MIN_ORIGINAL_CID
+            or len(self._pending) >= server.max_pending
+        ):
             self.ignored += 1
             return None
         return self._accept(server, data, address, destination, source, token, version, now)
@@ -289,18 +295,20 @@ class Endpoint:
         now: float,
     ) -> Connection | None:
         original, retry = destination, None
-        opened = self._tokens.open(token, address, now) if token else None
-        if opened is not None:
-            original, retry = opened
-            if retry != destination:
+        if token:
+            # Tokens come from our Retry packets alone. With one that is no good a handshake could only fail, and
+            # would look like an impostor's; without an answer the peer tries again.
+            opened = self._tokens.open(token, address, now)
+            if opened is None or opened[1] != destination:
                 self.ignored += 1
                 return None
-        elif len(self._pending) >= server.retry_above:
+            original, retry = opened
+        elif len(self._pending) >= server.retry_above or _is_padded_behind(data):
             self._send_retry(address, destination, source, version, now)
             return None
-        wide = len(data) >= _WIDE_INITIAL
+        size = widest_payload(address) if len(data) >= _WIDE_INITIAL else MIN_UDP_PAYLOAD
         quic = QuicConnection(
-            configuration=server.configurations[MAX_UDP_PAYLOAD if wide else MIN_UDP_PAYLOAD],
+            configuration=server.configurations[size],
             original_destination_connection_id=original,
             retry_source_connection_id=retry,
         )
@@ -353,6 +361,16 @@ class Endpoint:
                 end += 1
             self.sock.send([data for data, _ in packets[start:end]], address)
             start = end
+
+
+def _is_padded_behind(data: bytes) -> bool:
+    """Whether there is more in a datagram than its first packet; RFC 9000, section 14.1, lets a peer pad so.
+
+    Until an address is validated, the library answers with three times the bytes of the packets alone, where
+    section 8.1 counts datagrams: too little for a certificate, and then it fails. A Retry validates the address.
+    """
+    end: int = pull_quic_header(data, 0, CONNECTION_ID_LENGTH)[9]
+    return end != len(data)
 
 
 class EndpointDriver:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from softlan.errors import HostError, UsageError
@@ -58,6 +58,8 @@ def load_credentials(cert: Path, key: Path) -> Credentials:
         secret = serialization.load_pem_private_key(private, None)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{cert} and {key} must be a PEM certificate and its unencrypted PEM key") from error
+    if not isinstance(secret, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise UsageError(f"endpoints do not offer the kind of key in {key}; use an EC P-256 or RSA key")
     if leaf.public_key() != secret.public_key():
         raise UsageError(f"the key in {key} does not belong to the certificate in {cert}")
     return Credentials(chain, private)
@@ -69,7 +71,7 @@ def development_credentials(state_dir: Path, server_name: str, now: datetime.dat
     It is made anew only when it would not do: another name, expired or about to, unreadable. Raises HostError.
     """
     cert_path, key_path = state_dir / "dev-cert.pem", state_dir / "dev-key.pem"
-    names = ["localhost", server_name] if server_name != "localhost" else ["localhost"]
+    names = list(dict.fromkeys(["localhost", _canonical(server_name)]))
     try:
         kept = load_credentials(cert_path, key_path)
         leaf = x509.load_pem_x509_certificate(kept.chain)
@@ -93,14 +95,16 @@ def development_credentials(state_dir: Path, server_name: str, now: datetime.dat
 def load_trust(pin: Path | None, server_name: str, now: datetime.datetime) -> Trust:
     """What to accept: the certificate in `pin` (DER or PEM, the relay's own or CAs), or the system's store.
 
-    A leaf is told from a CA by its subjectAltName: a server must have one (RFC 6125), a CA has none.
+    A leaf is told from a CA by its names: a CA has no subjectAltName (RFC 6125), nor the server's name as its own.
     Raises UsageError when the file cannot work: unreadable, expired, or a leaf that does not carry the name.
     """
     if pin is None:
         return Trust(server_name)
     found = _parse_certificates(_read(pin, "--relay-ca-cert"), pin)
     leaf = found[0]
-    if not _names(leaf):
+    wanted = _canonical(server_name)
+    names = _names(leaf, wanted)
+    if not names:
         return Trust(
             server_name,
             authorities=b"".join(c.public_bytes(serialization.Encoding.PEM) for c in found),
@@ -110,8 +114,8 @@ def load_trust(pin: Path | None, server_name: str, now: datetime.datetime) -> Tr
             f"the certificate in {pin} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
             f"{leaf.not_valid_after_utc:%Y-%m-%d}; get the relay's current one, or set this machine's clock"
         )
-    if not _carries(leaf, server_name):
-        named = ", ".join(sorted(_names(leaf)))
+    if wanted not in names and "*." + wanted.partition(".")[2] not in names:  # a wildcard: RFC 6125, section 6.4.3
+        named = ", ".join(sorted(names))
         raise UsageError(
             f"the certificate in {pin} does not name {server_name}; give one of its names with --server-name: {named}"
         )
@@ -142,6 +146,15 @@ def _make_development(names: Sequence[str], now: datetime.datetime) -> Credentia
     )
 
 
+def _canonical(name: str) -> str:
+    """A server's name as `_names` gives it: an IP address in its shortest form, a DNS name in lower case."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    return name.lower().rstrip(".")
+
+
 def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
@@ -149,31 +162,32 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _names(certificate: x509.Certificate) -> set[str]:
-    """DNS names (lower case) and IP addresses of the subjectAltName extension."""
+def _names(certificate: x509.Certificate, fallback: str | None = None) -> set[str]:
+    """DNS names (lower case) and IP addresses of the subjectAltName extension.
+
+    Without one, `fallback` if that is the subject's common name: what ``openssl req -x509 -subj /CN=...`` makes.
+    """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return set()
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return {fallback} if fallback and any(name.value == fallback for name in common) else set()
     return {
         *(name.lower() for name in names.get_values_for_type(x509.DNSName)),
         *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
     }
 
 
-def _carries(certificate: x509.Certificate, server_name: str) -> bool:
-    """Whether the certificate is for `server_name`; a wildcard covers one label (RFC 6125, section 6.4.3)."""
-    names, wanted = _names(certificate), server_name.lower().rstrip(".")
-    return wanted in names or "*." + wanted.partition(".")[2] in names
-
-
 def _parse_certificates(data: bytes, path: Path) -> list[x509.Certificate]:
     try:
-        if b"-----BEGIN" in data:
-            return x509.load_pem_x509_certificates(data)
-        return [x509.load_der_x509_certificate(data)]
+        found = (
+            x509.load_pem_x509_certificates(data) if b"-----BEGIN" in data else [x509.load_der_x509_certificate(data)]
+        )
+        for certificate in found:
+            _names(certificate)  # its extensions are parsed only now
     except ValueError as error:
         raise UsageError(f"{path} holds no certificate; give the relay's, as DER or PEM") from error
+    return found
 
 
 def _read(path: Path, flag: str) -> bytes:
@@ -185,7 +199,8 @@ def _read(path: Path, flag: str) -> bytes:
 
 def _write(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_suffix(path.suffix + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    temporary.unlink(missing_ok=True)  # one that is there keeps the mode that it has
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     temporary.replace(path)
@@ -196,4 +211,7 @@ def write_der(path: Path, credentials: Credentials) -> None:
     try:
         path.write_bytes(credentials.leaf_der)
     except OSError as error:
-        raise HostError("write certificate", f"cannot write {path}: {error.strerror}") from error
+        raise HostError(
+            "write certificate",
+            f"cannot write {path}: {error.strerror}; give --dev-cert-der-out a file in a directory of yours",
+        ) from error

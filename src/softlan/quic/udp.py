@@ -17,9 +17,13 @@ from qh3._hazmat import UdpSocketState
 from softlan.errors import HostError
 from softlan.net.address import HostPort, SocketAddress
 from softlan.obs.counters import UdpCounters
+from softlan.proto.budget import UDP_PAYLOADS
 
 # Room for a burst of full-size datagrams in each direction while the process is busy with the last one.
 SOCKET_BUFFER = 4 * 1024 * 1024
+
+# Errors of one datagram, not of the way: it is bigger than the path's MTU, or a firewall of this machine drops it.
+_PASSING = frozenset((errno.EMSGSIZE, errno.EPERM))
 
 Received = list[tuple[bytes, SocketAddress]]
 
@@ -88,31 +92,38 @@ class BatchedUdpSocket:
         return received
 
     def send(self, datagrams: Sequence[bytes], address: SocketAddress) -> None:
-        """Send all, in order; a datagram that fails (too big, no route) does not stop those behind it."""
-        counters = self.counters
+        """Send all, in order; one that does not pass (too big, refused by a firewall) does not stop those behind it."""
+        counters, state = self.counters, self._state
+        if not address[1]:
+            # Nobody has port 0, but anyone can send from it: the EINVAL would turn segmentation off for good.
+            counters.errors += 1
+            return
         pending = list(datagrams)
         while pending:
             counters.send_calls += 1
+            failure: OSError | None = None
+            segments = state.max_gso_segments
             try:
-                sent = self._state.send(pending, address)
+                sent = state.send(pending, address)
             except OSError as error:
-                counters.errors += 1
-                sent = getattr(error, "datagrams_sent", 0)
-                del pending[sent]  # the one that failed
-                counters.datagrams_out += sent
-                del pending[:sent]
-                if error.errno not in (errno.EMSGSIZE, errno.EPERM):
-                    return
-                continue
+                failure, sent = error, getattr(error, "datagrams_sent", 0)
             counters.datagrams_out += sent
             counters.bytes_out += sum([len(data) for data in pending[:sent]])
-            if sent < len(pending):
-                counters.errors += 1  # the socket's buffer is full: the rest is lost, as in any full queue
+            if sent == len(pending):
                 return
-            return
+            counters.errors += 1
+            if failure is None:
+                return  # the socket's buffer is full: the rest is lost, as in any full queue
+            if state.max_gso_segments < segments:
+                del pending[:sent]  # the device does not segment, and from now on nobody asks it to: once more
+            elif failure.errno in _PASSING:
+                del pending[: sent + 1]
+            else:
+                return
 
     def close(self) -> None:
         """Close the socket."""
+        del self._state  # it holds a duplicate of the descriptor, which would keep the port
         self._sock.close()
 
 
@@ -201,6 +212,12 @@ def peer_address(address: SocketAddress, family: int) -> SocketAddress | None:
             return address if len(address) == 4 else (address[0], address[1], 0, 0)
         return (f"::ffff:{address[0]}", address[1], 0, 0)
     return None if is_ipv6 else (address[0], address[1])
+
+
+def widest_payload(address: SocketAddress) -> int:
+    """The largest UDP payload of a packet to `address` on Ethernet, in bytes: IPv6's header is longer than IPv4's."""
+    is_ipv6 = ":" in plain_host(address)
+    return UDP_PAYLOADS[1] if is_ipv6 else UDP_PAYLOADS[0]
 
 
 def plain_host(address: SocketAddress) -> str:

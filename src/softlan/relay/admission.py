@@ -64,11 +64,12 @@ def consider(
     budget = min(hello.datagram_budget, capacity)
     room_mtu = room.mtu if room is not None else limits.room_mtu
     effective_mtu = min(room_mtu, mtu_of_budget(budget))
-    if effective_mtu < limits.mtu_floor:
+    floor = min(limits.mtu_floor, room_mtu)
+    if effective_mtu < floor:
         return _reject(
             RejectCode.BUDGET_TOO_SMALL,
             f"your path carries datagrams of {budget} bytes, an MTU of {effective_mtu}; "
-            f"this relay needs at least {limits.mtu_floor}",
+            f"this relay needs at least {floor}",
         )
     return Place(budget, effective_mtu, replaces)
 

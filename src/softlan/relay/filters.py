@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from softlan.proto.drop import DropReason
+from softlan.proto.ethernet import (
+    FLOW_CONTROL,
+    LLC_STP,
+    LLDP,
+    MIN_ETHERTYPE,
+    SLOW_PROTOCOLS,
+    TAG_LENGTH,
+    TAG_TYPES,
+    parse,
+)
 from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
-from softlan.proto.ethernet import parse
 from softlan.proto.mac import ZERO
 from softlan.proto.overlay import HEADER_LENGTH as OVERLAY_HEADER
 
@@ -18,11 +27,7 @@ _RESERVED_GROUP = bytes.fromhex("0180c20000")
 # Cisco's CDP/VTP/UDLD and PVST+ addresses.
 _CISCO_GROUPS = frozenset((bytes.fromhex("01000ccccccc"), bytes.fromhex("01000ccccccd")))
 # MAC control (pause), slow protocols (LACP), LLDP.
-_CONTROL_TYPES = frozenset((0x8808, 0x8809, 0x88CC))
-_LLC_STP = 0x42
-# First bytes of the type fields that need a look behind them: tags, and an 802.3 length with LLC after it.
-_TAGS = frozenset((0x8100, 0x88A8, 0x9100))
-_MIN_ETHERTYPE = 0x0600
+_CONTROL_TYPES = frozenset((FLOW_CONTROL, SLOW_PROTOCOLS, LLDP))
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,11 @@ class Policy:
 
 
 def _payload(datagram: bytes) -> int:
-    """Bytes behind the Ethernet header and its tags."""
-    view = parse(datagram[_FRAME:])
-    tags = len(view.tags) if view is not None else 0
-    return len(datagram) - _FRAME - ETHERNET_HEADER - 4 * tags
+    """Bytes behind the Ethernet header and its tags; tags inside of SNAP are payload."""
+    kind = _TYPE
+    while (datagram[kind] << 8 | datagram[kind + 1]) in TAG_TYPES and kind + TAG_LENGTH + 1 < len(datagram):
+        kind += TAG_LENGTH
+    return len(datagram) - kind - 2
 
 
 def _is_switch_control(datagram: bytes) -> bool:
@@ -68,11 +74,9 @@ def _is_switch_control(datagram: bytes) -> bool:
         if destination in _CISCO_GROUPS or (destination[:5] == _RESERVED_GROUP and destination[5] <= 0x0F):
             return True
     ethertype = datagram[_TYPE] << 8 | datagram[_TYPE + 1]
-    if ethertype >= _MIN_ETHERTYPE and ethertype not in _TAGS:
+    if ethertype >= MIN_ETHERTYPE and ethertype not in TAG_TYPES:
         return ethertype in _CONTROL_TYPES
     view = parse(datagram[_FRAME:])
     if view is None:
         return False
-    if view.ethertype in _CONTROL_TYPES:
-        return True
-    return view.llc is not None and _LLC_STP in view.llc
+    return view.ethertype in _CONTROL_TYPES or (view.llc is not None and LLC_STP in view.llc)

@@ -19,9 +19,9 @@ class RelayLimits:
     room_mtu: int = DEFAULT_ROOM_MTU
     """MTU of a new room, in bytes."""
     mtu_floor: int = DEFAULT_MTU_FLOOR
-    """An endpoint whose own MTU comes below is rejected."""
+    """An endpoint whose own MTU comes below is rejected, unless the room's is no larger."""
     malformed_threshold: int = 32
-    """Malformed datagrams of one session before it is ended."""
+    """Malformed datagrams that are borne from one session; one more ends it."""
     probes_per_second: float = 20.0
     """Path probes that are echoed to one endpoint."""
     hellos_per_minute: float = 240.0

@@ -3,11 +3,12 @@
 Everything here happens inside a turn of the QUIC endpoint or of the relay's own clock; nothing waits.
 """
 
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any
 
-from softlan.ctrl.messages import Hello, PeerJoined, PeerLeft, Reject, RejectCode, Welcome
+from softlan.ctrl.messages import PROTOCOL_VERSION, Hello, PeerJoined, PeerLeft, Reject, RejectCode, Welcome
 from softlan.obs.frame_log import FrameLog
 from softlan.proto.mac import format_mac
 from softlan.quic.connection import Connection
@@ -55,7 +56,7 @@ class Relay:
         if wait is not None:
             return Reject(
                 code=RejectCode.RATE_LIMITED,
-                message=f"too many attempts from your address; try again in {wait:.0f} s",
+                message=f"too many attempts from your address; try again in {math.ceil(wait)} s",
                 retry_after=wait,
             )
         switch = self._switches.get(hello.room)
@@ -91,6 +92,7 @@ class Relay:
             probes=probes,
             now=now,
         )
+        session.connection.limit_packets(place.budget)
         self._put_in(switch, session, member)
         return member
 
@@ -109,7 +111,6 @@ class Relay:
     def tick(self, now: float) -> None:
         """Once a second or so: what is due by time."""
         for session in [s for s in self.sessions if now >= s.hello_deadline]:
-            self.sessions.discard(session)
             session.hello_overdue()
         dropping, self._to_drop = self._to_drop, []
         for session, reason in dropping:
@@ -122,7 +123,6 @@ class Relay:
         self._shutting_down = True
         for session in list(self.sessions):
             if session.member is not None:
-                self.sessions.discard(session)
                 session.end("relay_shutdown")
         self._switches.clear()
         self._peers = 0
@@ -138,7 +138,7 @@ class Relay:
         session.member, session.switch = member, switch
         session.send_message(
             Welcome(
-                version=1,
+                version=PROTOCOL_VERSION,
                 mode="ethernet",
                 peer_id=member.peer_id,
                 room=room.name,

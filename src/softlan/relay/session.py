@@ -49,6 +49,7 @@ class Session:
         self.hello_deadline = float("inf")
         self.unknown_messages = 0
         self._relay = relay
+        self._given_up = False
         self._decoder = FrameDecoder()
         self._probes = TokenBucket(relay.limits.probes_per_second, relay.limits.probes_per_second, now)
 
@@ -85,7 +86,7 @@ class Session:
         """Frames and probes; before the hello only probes are of use."""
         if self.switch is not None and self.member is not None:
             self.switch.forward(self.member, datagrams, now)
-            if self.member.malformed >= self._relay.limits.malformed_threshold:
+            if self.member.malformed > self._relay.limits.malformed_threshold:
                 self._relay.leave(self, "malformed")
                 self._close(CloseCode.MALFORMED, "malformed: too many malformed datagrams")
             return
@@ -105,34 +106,43 @@ class Session:
         self._relay.leave(self, left)
         self.state = State.CLOSED
 
-    # room.Port
+    # room.Port. These are called in the turns of other members, who must not pay for what this peer's connection
+    # refuses: nothing may be raised here.
 
     def send_datagram(self, data: bytes) -> bool:
-        """Queue one overlay datagram."""
-        return self.connection.send_datagram(data)
+        """Queue one overlay datagram; False if the connection does not take it."""
+        try:
+            return self.connection.send_datagram(data)
+        except Exception:  # the library's own kinds: larger than the peer takes, a connection about to end
+            return False
 
     def send_message(self, message: Message) -> None:
         """Queue one control message; a peer that does not read them is given up."""
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED or self._given_up:
             return
-        self.connection.send_stream(encode_frame(encode(message)))
-        if self.connection.unsent_stream_bytes > self._relay.limits.control_backlog:
-            self._relay.log.warning("session.slow", **self._who())
-            self._relay.drop_later(self, "protocol_error")
+        frame = encode_frame(encode(message))
+        try:
+            self.connection.send_stream(frame)
+            unsent = self.connection.unsent_stream_bytes
+        except Exception as error:  # the library's own kinds; STOP_SENDING (RFC 9000, section 3.5) makes it refuse
+            self._give_up(str(error))
+            return
+        if unsent > self._relay.limits.control_backlog:
+            self._give_up(f"{unsent} bytes of control messages wait to be read")
 
     def end(self, reason: str) -> None:
         """End the session because of what happened elsewhere; the room has let go of the member already."""
         code = CloseCode.REPLACED if reason == "replaced" else CloseCode.DISCONNECT
         self.send_message(Disconnect(reason=reason, message=_FAREWELLS.get(reason, reason)))
         self.member = self.switch = None
-        self._relay.sessions.discard(self)
         self._close(code, reason)
 
     # What the relay calls
 
     def hello_overdue(self) -> None:
         """No hello in time."""
-        self._close(CloseCode.HELLO_TIMEOUT, "hello_timeout: say hello within 5 s of the handshake")
+        timeout = self._relay.limits.hello_timeout
+        self._close(CloseCode.HELLO_TIMEOUT, f"hello_timeout: say hello within {timeout:g} s of the handshake")
 
     # Inside
 
@@ -173,9 +183,15 @@ class Session:
         code = CloseCode.BAD_MESSAGE if reject.code is RejectCode.BAD_MESSAGE else CloseCode.REJECTED
         self._close(code, f"{reject.code.value}: {reject.message}")
 
+    def _give_up(self, why: str) -> None:
+        """Send no more messages, and end the session at the next tick: its room may be in the middle of a list."""
+        self._given_up = True
+        self._relay.log.warning("session.given_up", why=why, **self._who())
+        self._relay.drop_later(self, "protocol_error")
+
     def _close(self, code: CloseCode, reason: str) -> None:
         self.state = State.CLOSED
-        self.hello_deadline = float("inf")
+        self._relay.sessions.discard(self)  # the connection says nothing more once we have closed it ourselves
         self.connection.close(code, reason)
 
     def _who(self) -> dict[str, object]:

@@ -57,7 +57,7 @@ class Switch:
             if targets:
                 room.forwarded += 1
                 room.copies += targets
-            if log_all:
+            if log_all and (targets or len(room.members) == 1):  # else it was skipped at every port, and recorded there
                 self._record(ingress, datagram, Action.FORWARDED, None, now, targets=targets)
         ingress.counters.frames_in += frames
         ingress.counters.bytes_in += size
@@ -81,9 +81,9 @@ class Switch:
         return 1
 
     def _irregular(self, ingress: Member, datagram: bytes, now: float) -> None:
-        """A probe is echoed, within its rate; all else is malformed."""
+        """A probe is echoed, within its rate; all else is malformed. One sent before the welcome has peer id 0."""
         parsed = parse(datagram)
-        if parsed is not None and parsed[0] is Kind.PROBE and len(datagram) <= ingress.budget:
+        if parsed in ((Kind.PROBE, ingress.peer_id), (Kind.PROBE, 0)) and len(datagram) <= ingress.budget:
             if ingress.probes.take(now):
                 ingress.port.send_datagram(datagram)
             else:

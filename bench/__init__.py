@@ -1,0 +1,1 @@
+"""Measurements that people run; each is a script."""

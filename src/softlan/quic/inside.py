@@ -1,0 +1,99 @@
+"""Looks behind qh3's public API: what a connection's core knows of its state and path.
+
+Each has a fallback, so that a library that changes inside costs a refinement and not a session.
+"""
+
+import enum
+from typing import Any, NamedTuple
+
+from qh3.quic.connection import QuicConnection
+
+from softlan.net.address import SocketAddress
+
+
+class Ending(enum.Enum):
+    """How a connection ends that has not ended yet (RFC 9000, section 10.2)."""
+
+    CLOSING = "closing"
+    """This side has closed it, or has found an error of the peer's."""
+    DRAINING = "draining"
+    """The peer has closed it."""
+
+
+class Path(NamedTuple):
+    """The path that packets take."""
+
+    remote: SocketAddress
+    received: int
+    """Bytes of authentic, new packets that came over it."""
+    payload: int
+    """UDP payload of the largest packet that is sent over it, in bytes."""
+
+
+def has_begun(quic: QuicConnection) -> bool:
+    """Whether there is anything to close: a server's connection begins with the first packet that it takes."""
+    return _core(quic) is not None
+
+
+def ending(quic: QuicConnection) -> Ending | None:
+    """Whether the connection is about to end; the library says so only when it has, some round trips later."""
+    state = getattr(_core(quic), "state", None)
+    if state == "draining":
+        return Ending.DRAINING
+    return Ending.CLOSING if state == "closing" else None
+
+
+def close_reason(quic: QuicConnection) -> str:
+    """The reason phrase of that end."""
+    event = getattr(quic, "_close_event", None)
+    return str(getattr(event, "reason_phrase", "")) or "closed by the other side"
+
+
+def active_path(quic: QuicConnection) -> Path | None:
+    """The path that is validated and in use."""
+    path = getattr(_core(quic), "active_path", None)
+    return Path(path[2], path[4], path[5]) if path else None
+
+
+def round_trip(quic: QuicConnection) -> float | None:
+    """Smoothed round trip time in seconds; None before the first sample."""
+    value: float | None = getattr(_core(quic), "smoothed_rtt", None)
+    return value
+
+
+def datagram_limit(quic: QuicConnection) -> int | None:
+    """The largest DATAGRAM frame that the peer takes; None if it offers none (RFC 9221, section 3)."""
+    limit: int | None = getattr(quic, "_remote_max_datagram_frame_size", 65535)
+    return limit or None
+
+
+def limit_payload(quic: QuicConnection, size: int) -> bool:
+    """Let no packet be larger than `size` bytes of UDP payload; False if that cannot be done.
+
+    It is done as if the peer had asked for it (`max_udp_payload_size`, RFC 9000, section 18.2): all else is what
+    the peer gave before, and changes nothing. The core then fails to begin another path.
+    """
+    given = getattr(quic, "_applied_transport_parameters", None)
+    if given is None:
+        return False
+    _core(quic).apply_peer_transport_parameters(
+        given.initial_max_data or 0,
+        given.initial_max_stream_data_bidi_local or 0,
+        given.initial_max_stream_data_bidi_remote or 0,
+        given.initial_max_stream_data_uni or 0,
+        given.initial_max_streams_bidi or 0,
+        given.initial_max_streams_uni or 0,
+        3 if given.ack_delay_exponent is None else given.ack_delay_exponent,
+        (25 if given.max_ack_delay is None else given.max_ack_delay) / 1000,
+        given.max_idle_timeout / 1000 if given.max_idle_timeout else None,
+        given.max_datagram_frame_size,
+        None,
+        given.active_connection_id_limit or 2,
+        bool(given.disable_active_migration),
+        size,
+    )
+    return True
+
+
+def _core(quic: QuicConnection) -> Any:
+    return getattr(quic, "_core", None)

@@ -1,0 +1,181 @@
+"""The tunnel's whole life: in, lost, and in again."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.live_relay import eventually
+from tests.support.tunnels import MAC, OTHER, Field, tunnel_field
+from tests.support.virtual_room import BROADCAST, frame
+
+from softlan.client import tunnel
+from softlan.client.reconnect import Backoff
+from softlan.errors import HostError
+from softlan.net.address import HostPort, SocketAddress
+from softlan.proto.drop import DropReason
+from softlan.quic.udp import open_udp
+
+
+@pytest.fixture
+async def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Field]:
+    async with tunnel_field(tmp_path, monkeypatch) as field:
+        yield field
+
+
+# In and out
+
+
+async def test_it_joins_carries_frames_and_says_goodbye(field: Field) -> None:
+    one, two = field.end(), field.end(mac=OTHER)
+    one.tunnel.send_frames([frame(BROADCAST, MAC)])
+    assert one.counters.drops == {DropReason.NOT_CONNECTED: 1}
+    await one.in_room()
+    await two.in_room()
+    burst = [frame(OTHER, MAC, b"%d" % number) for number in range(100)]
+    one.tunnel.send_frames(burst)
+    await eventually(lambda: two.frames == burst, "the frames")
+    await one.end()
+    await eventually(lambda: field.host.members == [2], "the goodbye")
+    assert one.lost_count == 1
+    one.tunnel.send_frames(burst)
+    assert one.counters.drops == {DropReason.NOT_CONNECTED: 101}
+
+
+async def test_dead_addresses_are_passed_over(field: Field) -> None:
+    with contextlib.closing(open_udp(HostPort("127.0.0.1", 0))) as mute:
+        dead = mute.local_address
+        end = field.end(addresses=[("2001:db8::1", 443, 0, 0), dead, ("127.0.0.1", field.host.port)])
+        await end.in_room()
+
+
+async def test_it_ends_at_once_whatever_it_is_doing(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "next", lambda self, random, retry_after=None: 60.0)
+    field.host.kill()
+    connecting = field.end()
+    await asyncio.sleep(0)
+    await connecting.end()
+    waiting = field.end()
+    await eventually(lambda: waiting.lost_count, "the first attempt has failed")
+    await waiting.end()
+
+
+async def test_a_quiet_room_costs_a_tick_now_and_then(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "TICK", 0.1)
+    end = field.end()
+    await end.in_room()
+    before, start = end.ticks, time.monotonic()
+    await eventually(lambda: end.ticks >= before + 10, "ten ticks")
+    assert time.monotonic() - start > 0.9, "nothing wakes it in between"
+
+
+async def test_no_descriptor_is_left_behind(field: Field) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    end = field.end()
+    await end.in_room()
+    before = open_files()
+    for times in (2, 3, 4):
+        assert end.tunnel.session is not None
+        end.tunnel.session.path._heard = 0.0  # as if nothing had come for long
+        await end.in_room(times)
+    assert open_files() == before
+
+
+# Lost and found
+
+
+async def test_a_relay_that_was_restarted_is_joined_anew(field: Field) -> None:
+    end = field.end()
+    first = await end.in_room()
+    field.host.kill()
+    field.host.start()
+    second = await end.in_room(2)
+    assert second.resume != first.resume
+    assert (end.lost_count, field.host.members) == (1, [1])
+
+
+async def test_a_relay_that_stays_away_is_tried_until_it_is_back(field: Field) -> None:
+    end = field.end()
+    await end.in_room()
+    field.host.kill()
+    await eventually(lambda: end.lost_count >= 3, "two attempts in vain")
+    field.host.start()
+    await end.in_room(2)
+
+
+async def test_after_an_outage_it_takes_its_own_place_again(field: Field) -> None:
+    other, end = field.end(mac=OTHER), field.end()
+    await other.in_room()
+    first = await end.in_room()
+    field.host.freeze()
+    await eventually(lambda: end.lost_count, "silence")
+    field.host.thaw()
+    assert (await end.in_room(2)).peer_id == first.peer_id
+
+
+async def test_a_ghost_of_its_own_is_waited_for(field: Field) -> None:
+    """The relay holds the place of a session whose welcome never came, so nobody knows its resume string."""
+    end = field.end()
+    await end.in_room()
+    (ghost,) = field.host.relay.sessions
+    field.host.freeze()
+    end.tunnel._resume.save("stale")
+    await eventually(lambda: end.lost_count, "silence")
+    field.host.thaw()
+    await eventually(lambda: end.lost_count >= 4, "some rejects")
+    assert not end.running.done()
+    field.host.relay.leave(ghost, "timeout")
+    await end.in_room(2)
+
+
+async def test_a_path_that_became_narrower_gets_a_smaller_budget_until_it_is_lost(field: Field) -> None:
+    end = field.end()
+    assert (await end.in_room()).datagram_budget == 1440
+    for times, budget in ((2, 1420), (3, 1318)):
+        assert end.tunnel.session is not None
+        end.tunnel.session.path.narrowed = True
+        assert (await end.in_room(times)).datagram_budget == budget
+    assert field.host.members == [1], "its place was kept"
+    assert end.tunnel.session is not None
+    end.tunnel.session.path._heard = 0.0
+    assert (await end.in_room(4)).datagram_budget == 1440
+
+
+async def test_a_name_service_that_is_out_of_reach_does_not_keep_it_away(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = field.end()
+    await end.in_room()
+
+    async def fail(_: HostPort) -> list[SocketAddress]:
+        raise HostError("resolve", "cannot resolve relay.example: out of reach; check the name")
+
+    async def hang(_: HostPort) -> list[SocketAddress]:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    monkeypatch.setattr(tunnel, "RESOLVE_TIME", 0.1)
+    for times, resolve in ((2, fail), (3, hang)):
+        monkeypatch.setattr(tunnel, "resolve", resolve)
+        field.host.kill()
+        field.host.start()
+        await end.in_room(times)
+
+
+async def test_a_relay_that_has_moved_is_found_by_its_name(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = field.end()
+    await end.in_room()
+    field.host.kill()
+    field.host.port = 0
+    field.host.start()
+
+    async def resolve(_: HostPort) -> list[SocketAddress]:
+        return [("127.0.0.1", field.host.port)]
+
+    monkeypatch.setattr(tunnel, "resolve", resolve)
+    await end.in_room(2)
