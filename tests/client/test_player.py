@@ -72,7 +72,7 @@ class Noted(MemoryDevice):
 class Game:
     """A player, with all that it uses in reach."""
 
-    def __init__(self, directory: Path, *routes: HostRoute) -> None:
+    def __init__(self, directory: Path, *routes: HostRoute, discovery: bool = False) -> None:
         self.network = MemoryNetwork(*routes)
         self.device = Noted(self.network)
         self.journal = directory / "host.json"
@@ -82,7 +82,7 @@ class Game:
         self.bridge = Bridge(self.device, self.counters, self.gone.append)
         self.bridge.send = self.sent.extend
         guard = HostGuard(self.network, self.journal)
-        self.player = Player(self.device, self.bridge, self.network, guard, MAC)
+        self.player = Player(self.device, self.bridge, self.network, guard, MAC, discovery=discovery)
 
     @property
     def steps(self) -> list[str]:
@@ -143,6 +143,21 @@ async def test_what_fails_at_the_first_join_leaves_the_interface_down(game: Game
     assert not game.device.is_up
     game.player.close()
     assert game.network.ours == []
+
+
+async def test_server_browsers_look_into_the_room_once_the_interface_is_up(tmp_path: Path) -> None:
+    game = Game(tmp_path, HOME, discovery=True)
+    game.player.joined(WELCOME, RELAY)
+    assert game.device.done[-1] == ("bring_up", [PINNED])
+    discovery = [route("255.255.255.255/32", None, "softlan0"), route("224.0.0.0/4", None, "softlan0")]
+    assert game.network.ours == [PINNED, *discovery]
+
+
+async def test_a_machine_with_routes_of_its_own_for_them_plays_all_the_same(tmp_path: Path) -> None:
+    game = Game(tmp_path, HOME, route("224.0.0.0/4", None, "softlan0"), discovery=True)
+    game.player.joined(WELCOME, RELAY)
+    assert game.device.is_up
+    assert game.network.ours == [PINNED, route("255.255.255.255/32", None, "softlan0")]
 
 
 # Out of it and back

@@ -1,5 +1,7 @@
 """An endpoint's session with a real relay, in virtual time."""
 
+import functools
+
 import pytest
 from tests.support.virtual_room import BROADCAST, LAN_HOST, RoomWorld, frame
 from tests.support.wire import Link
@@ -82,6 +84,19 @@ def test_a_new_session_with_the_resume_string_takes_the_place_of_the_old_one() -
     assert [peer.mac for peer in other.came] == [format_mac(first.mac)] * 2
 
 
+def test_who_was_replaced_knows_it_even_if_the_message_is_lost() -> None:
+    """The relay closes behind it, and repeats nothing then."""
+    world = RoomWorld()
+    first = world.join()
+    assert first.welcome is not None
+    world.wire.taps.append(
+        lambda data, source, target: None if target == first.sock.public and len(data) > 100 else data
+    )
+    world.start(mac=first.mac, resume=first.welcome.resume)
+    world.run(lambda: first.ended)
+    assert first.ended == Ended(EndKind.REPLACED, "replaced")
+
+
 # Who is there
 
 
@@ -145,7 +160,7 @@ def test_what_cannot_go_is_dropped_here_with_its_reason() -> None:
     assert narrow.welcome is not None
     assert narrow.welcome.effective_mtu == 1296
     fits = frame(BROADCAST, narrow.mac, bytes(1300))
-    tagged = BROADCAST + narrow.mac + b"\x81\x00\x00\x05\x08\x00" + bytes(1296)
+    tagged = BROADCAST + narrow.mac + b"\x81\x00\x00\x05\x88\xb5" + bytes(1296)
     narrow.session.send_frames(
         [
             bytes(13),
@@ -162,9 +177,9 @@ def test_what_cannot_go_is_dropped_here_with_its_reason() -> None:
 
 
 def test_a_tag_is_no_payload() -> None:
-    world = RoomWorld(limits=RelayLimits(room_mtu=1000))
+    world = RoomWorld(room_mtu=1000)
     player, other = world.join(), world.join()
-    twice = BROADCAST + player.mac + b"\x88\xa8\x00\x05\x81\x00\x00\x06\x08\x00"
+    twice = BROADCAST + player.mac + b"\x88\xa8\x00\x05\x81\x00\x00\x06\x88\xb5"
     player.session.send_frames([twice + bytes(1000), twice + bytes(1001)])
     assert player.counters.drops == {DropReason.JUMBO: 1}
     world.run(lambda: other.frames == [twice + bytes(1000)])
@@ -191,7 +206,7 @@ def test_a_player_whose_address_changes_stays_in_the_room() -> None:
     player, other = world.join(), world.join()
     for member, peer in ((player, other), (other, player)):
         burst = [frame(peer.mac, member.mac, bytes(1000))]
-        world.clock.every(0.01, lambda member=member, burst=burst: member.session.send_frames(burst))
+        world.clock.every(0.01, functools.partial(member.session.send_frames, burst))
     world.run(within=1)
     player.sock.rebind(("203.0.113.9", 1234))
     for _ in range(5):

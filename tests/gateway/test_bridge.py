@@ -11,8 +11,12 @@ from softlan.device.base import DeviceGone
 from softlan.device.memory import MemoryDevice
 from softlan.gateway.bridge import Lan
 from softlan.gateway.cam import CamRefresh, refresh_frame
+from softlan.gateway.second_look import LookMode, SecondLook
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import TrafficCounters
+from softlan.obs.frame_log import FrameLog
+from softlan.policy.engine import PolicyEngine
+from softlan.policy.rules import Policy
 from softlan.proto.mac import format_mac
 
 ONE, TWO = bytes.fromhex("02005e100001"), bytes.fromhex("02005e100002")
@@ -29,7 +33,9 @@ class Wired:
         self.sent: list[bytes] = []
         bridge = Bridge(self.device, TrafficCounters(), self.gone.append)
         bridge.send = self.sent.extend
-        self.lan = Lan(bridge, CamRefresh(INTERVAL))
+        look = SecondLook(LookMode.ON, PolicyEngine(Policy()), bridge.counters, FrameLog.off())
+        look.joined("den", 1418)
+        self.lan = Lan(bridge, CamRefresh(INTERVAL), look)
 
     def came(self, peer_id: int, mac: bytes, now: float) -> None:
         self.lan.peer_joined(PeerJoined(peer_id=peer_id, role=Role.CLIENT, mac=format_mac(mac)), now)

@@ -13,9 +13,9 @@ from softlan.quic.connection import CloseCause, CloseCode
 def test_what_fits_a_packet_goes(size: int) -> None:
     world = World()
     client, server = world.pair()
-    for one, other in ((client, server), (server, client)):
-        assert one.connection.send_datagram(b"x" * size)
-        world.run(lambda other=other: other.datagrams == [b"x" * size])
+    for side in (client, server):
+        assert side.connection.send_datagram(b"x" * size)
+    world.run(lambda: server.datagrams == client.datagrams == [b"x" * size])
 
 
 @pytest.mark.parametrize("size", [1441, 1500, 9000, 70000])
@@ -93,6 +93,44 @@ def test_a_limit_that_is_none_changes_nothing() -> None:
     client.connection.limit_packets(9000)
     assert client.connection.send_datagram(b"x" * 1440)
     world.run(lambda: server.datagrams)
+
+
+# The stream beside datagrams
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.01, 0.05, 0.1])
+@pytest.mark.parametrize("interval", [0.001, 0.0003])
+def test_the_stream_gets_through_beside_any_load_on_any_path(loss: float, interval: float) -> None:
+    """The library counts DATAGRAMs as congestion and does not hold them back: the stream would wait for ever."""
+    world = World(Link(latency=0.02, loss=loss))
+    client, server = world.pair()
+    client.connection.send_stream(b"hello")
+    world.run(lambda: server.stream)
+    world.traffic(server, interval=interval, size=1200)
+    world.run(within=3)
+    for number in range(1, 6):
+        server.connection.send_stream(b"x" * 400)
+        world.run(lambda number=number: len(client.stream) == 400 * number, within=3)  # type: ignore[misc]
+        world.run(within=0.5)
+    got = [int.from_bytes(data[:4], "big") for data in client.datagrams]
+    assert got == sorted(got), "what was held back keeps its place"
+    assert len(got) / got[-1] > 0.97 - 1.2 * loss, "and hardly anything of it is lost"
+
+
+def test_closing_during_a_breath_sends_what_was_held_back() -> None:
+    world = World(Link(latency=0.02, loss=0.05))
+    client, server = world.pair()
+    client.connection.send_stream(b"hello")
+    world.run(lambda: server.stream)
+    world.traffic(server, interval=0.0005, size=1200)
+    world.run(within=2)
+    server.connection.send_stream(b"x" * 400)
+    world.run(lambda: server.connection._breath.end is not None, within=1)
+    assert server.connection.send_datagram(b"last words" * 10)
+    client.sock.link.loss = 0.0
+    server.connection.close(CloseCode.NO_ERROR, "bye")
+    world.run(lambda: client.end)
+    assert client.datagrams[-1] == b"last words" * 10
 
 
 # Keys

@@ -1,5 +1,7 @@
 """Connections over one socket: handshakes, routing, bursts, timers, faults."""
 
+import functools
+
 import pytest
 from tests.support.wire import RELAY, Link, Recorder, World
 
@@ -90,7 +92,7 @@ def test_a_poor_path_costs_datagrams_and_nothing_else(seed: int) -> None:
     client.connection.send_stream(text)
     sent = [number.to_bytes(2, "big") * 500 for number in range(400)]
     for number, data in enumerate(sent):
-        world.clock.call_at(world.now + number / 200, lambda data=data: client.connection.send_datagram(data))
+        world.clock.call_at(world.now + number / 200, functools.partial(client.connection.send_datagram, data))
     world.run(lambda: server.peers[0].stream == text, within=20)
     world.run(within=3)
     got = server.peers[0].datagrams

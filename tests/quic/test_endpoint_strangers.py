@@ -78,7 +78,12 @@ def test_packets_of_a_session_that_were_tampered_with_do_not_harm_it(data: st.Da
     world = World()
     client, server = world.pair()
     seen: list[bytes] = []
-    world.wire.taps.append(lambda packet, source, destination: seen.append(packet) or packet)
+
+    def see(packet: bytes, source: SocketAddress, destination: SocketAddress) -> bytes:
+        seen.append(packet)
+        return packet
+
+    world.wire.taps.append(see)
     client.connection.send_datagram(b"x" * data.draw(st.integers(1, 300)))
     world.run(lambda: server.datagrams)
     packet = bytearray(data.draw(st.sampled_from(seen)))

@@ -33,11 +33,21 @@ def decide(
     limits: RelayLimits = LIMITS,
     *,
     capacity: int = 1440,
+    room_mtu: int = 1418,
     rooms: int = 1,
     peers: int = 1,
     shutting_down: bool = False,
 ) -> Place | Reject:
-    return consider(hello, present, limits, capacity=capacity, rooms=rooms, peers=peers, shutting_down=shutting_down)
+    return consider(
+        hello,
+        present,
+        limits,
+        capacity=capacity,
+        room_mtu=present.mtu if present else room_mtu,
+        rooms=rooms,
+        peers=peers,
+        shutting_down=shutting_down,
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,4 +228,4 @@ def test_budget_and_mtu(asked: int, capacity: int, room_mtu: int, budget: int, m
     hello = msgspec.structs.replace(HELLO, datagram_budget=asked)
     expected = Place(budget, mtu, None)
     assert decide(hello, room(1, mtu=room_mtu), capacity=capacity) == expected
-    assert decide(hello, None, replace(LIMITS, room_mtu=room_mtu), capacity=capacity) == expected
+    assert decide(hello, None, capacity=capacity, room_mtu=room_mtu) == expected

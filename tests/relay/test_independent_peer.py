@@ -12,7 +12,7 @@ from softlan.ctrl.messages import RejectCode
 
 PLAYER, SECOND, LAN_HOST = (bytes.fromhex(text) for text in ("020000000001", "020000000002", "001b21000009"))
 BROADCAST = b"\xff" * 6
-ARP = b"\x08\x06"
+OTHER = bytes.fromhex("88b5")  # local experimental: no policy looks into it
 
 
 async def test_a_welcome_has_what_the_protocol_lists(tmp_path: Path) -> None:
@@ -47,9 +47,9 @@ async def test_frames_cross_in_both_directions_to_and_from_a_softlan_gateway(tmp
             assert there == {"type": "peer_joined", "peer_id": lan.welcome.peer_id, "role": "gateway", "mac": None}
 
             sent = [
-                BROADCAST + PLAYER + ARP + b"who is there?",
-                LAN_HOST + PLAYER + ARP + bytes(1418),
-                LAN_HOST + PLAYER + bytes.fromhex("81000007 0800") + bytes(1418),  # with a tag: all of the budget
+                BROADCAST + PLAYER + OTHER + b"who is there?",
+                LAN_HOST + PLAYER + OTHER + bytes(1418),
+                LAN_HOST + PLAYER + bytes.fromhex("81000007 88b5") + bytes(1418),  # with a tag: all of the budget
             ]
             for frame in sent:
                 peer.send_datagram(b"\x10\x00" + welcome["peer_id"].to_bytes(2) + frame)
@@ -57,10 +57,10 @@ async def test_frames_cross_in_both_directions_to_and_from_a_softlan_gateway(tmp
             assert lan.frames == sent
 
             answers = [
-                PLAYER + LAN_HOST + ARP + b"me",
-                BROADCAST + LAN_HOST + ARP + bytes(1418),
-                SECOND + LAN_HOST + ARP + b"nobody here",  # unknown unicast from the gateway
-                PLAYER + LAN_HOST + bytes.fromhex("81000007 0800") + bytes(1418),
+                PLAYER + LAN_HOST + OTHER + b"me",
+                BROADCAST + LAN_HOST + OTHER + bytes(1418),
+                SECOND + LAN_HOST + OTHER + b"nobody here",  # unknown unicast from the gateway
+                PLAYER + LAN_HOST + bytes.fromhex("81000007 88b5") + bytes(1418),
             ]
             tunnel.send_frames(answers)
             await peer.until(lambda: len(peer.datagrams) == 3)
@@ -166,7 +166,7 @@ async def test_the_resume_string_brings_the_same_peer_id_back(tmp_path: Path) ->
         await other.until(lambda: other.narrative.count("peer_joined") == 2)
         assert other.narrative == ["welcome", "peer_joined", "peer_left", "peer_joined"]
         assert (await other.message("peer_left"))["reason"] == "replaced"
-        other.send_datagram(b"\x10\x00" + b"\x00\x01" + BROADCAST + SECOND + ARP + bytes(46))
+        other.send_datagram(b"\x10\x00" + b"\x00\x01" + BROADCAST + SECOND + OTHER + bytes(46))
         await new.until(lambda: new.datagrams)
         assert not old.datagrams
 

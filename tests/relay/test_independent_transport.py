@@ -19,7 +19,7 @@ FRAME_TYPE_CRYPTO = 6  # RFC 9000, section 19.6: aioquic names it when TLS fails
 
 def frame(peer_id: int, source: str, size: int) -> bytes:
     """A broadcast from `source`, as an overlay datagram of `size` bytes."""
-    return (b"\x10\x00" + peer_id.to_bytes(2) + b"\xff" * 6 + bytes.fromhex(source) + b"\x08\x06").ljust(size, b"\0")
+    return (b"\x10\x00" + peer_id.to_bytes(2) + b"\xff" * 6 + bytes.fromhex(source) + b"\x88\xb5").ljust(size, b"\0")
 
 
 # Trust

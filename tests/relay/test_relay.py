@@ -31,7 +31,7 @@ def client(peer_id: int, number: int) -> PeerJoined:
 
 def broadcast(peer: Peer, number: int) -> bytes:
     """A frame of client `number` to everyone, as it sends it."""
-    return encode(Kind.ETHERNET, peer.peer_id, b"\xff" * 6 + mac(number) + b"\x08\x00" + bytes(46))
+    return encode(Kind.ETHERNET, peer.peer_id, b"\xff" * 6 + mac(number) + b"\x88\xb5" + bytes(46))
 
 
 # Joining and leaving

@@ -253,7 +253,7 @@ def test_malformed_datagrams_are_borne_up_to_the_threshold(bench: RelayBench) ->
     peer, other = bench.join(1), bench.join(2)
     other.read()
     peer_id = peer.peer_id
-    frame = encode_overlay(Kind.ETHERNET, peer_id, mac(2) + mac(1) + b"\x08\x00" + bytes(46))
+    frame = encode_overlay(Kind.ETHERNET, peer_id, mac(2) + mac(1) + b"\x88\xb5" + bytes(46))
     peer.send(*[b"\xff"] * 32, frame)
     assert peer.connection.closed is None
     assert other.connection.datagrams == [frame]

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from tests.support.relay_fakes import QUIET, FakePort, mac, member
 
 from softlan.obs.frame_log import FrameLog, FrameLogMode
+from softlan.policy.engine import PolicyEngine
+from softlan.policy.rules import Policy
 from softlan.proto.drop import DropReason
 from softlan.proto.overlay import Kind, encode, encode_probe
-from softlan.relay.filters import Policy
 from softlan.relay.room import Member, Room
 from softlan.relay.switch import Switch
 
@@ -29,11 +30,11 @@ def make_switch(*members: Member, log: FrameLog = QUIET) -> Switch:
     room = Room("den", ROOM_MTU, None)
     for one in members:
         room.add(one)
-    return Switch(room, Policy(), log)
+    return Switch(room, PolicyEngine(Policy()), log)
 
 
 def frame(destination: bytes, source: bytes, payload: bytes = bytes(46)) -> bytes:
-    return destination + source + b"\x08\x00" + payload
+    return destination + source + b"\x88\xb5" + payload
 
 
 # What may happen: a room, and who sends what in it. Budgets are about the size of the frames.

@@ -10,14 +10,14 @@ class Clock:
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
 
-    def call_at(self, when: float, action: Callable[[], None]) -> None:
+    def call_at(self, when: float, action: Callable[[], object]) -> None:
         """Let `action` happen at `when`; of several for one time, the first asked for is the first done."""
         heapq.heappush(self._due, (max(when, self.now), next(self._order), action))
 
-    def every(self, interval: float, action: Callable[[], None]) -> None:
+    def every(self, interval: float, action: Callable[[], object]) -> None:
         """Let `action` happen again and again."""
 
         def repeat() -> None:

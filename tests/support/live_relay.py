@@ -11,14 +11,14 @@ from typing import Any
 from tests.support.aioquic_peer import PATIENCE, AioquicPeer, connected
 
 from softlan.net.address import HostPort
-from softlan.obs.frame_log import FrameLog, FrameLogMode
+from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
 from softlan.quic.endpoint import Endpoint, EndpointDriver, ServerSide
 from softlan.quic.trust import Credentials, Trust, development_credentials, load_trust, write_der
 from softlan.quic.udp import open_udp
-from softlan.relay.filters import Policy
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay
+from softlan.relay.settings import RoomBook, RoomSettings
 
 SERVER_NAME = "lanparty-relay.local"
 
@@ -28,7 +28,7 @@ class LiveRelay:
 
     def __init__(self, credentials: Credentials, limits: RelayLimits, retry_above: int) -> None:
         self.credentials = credentials
-        self.relay = Relay(limits, Policy(), FrameLog(FrameLogMode.OFF, lambda _: None), get_logger("relay"))
+        self.relay = Relay(limits, RoomBook(RoomSettings()), FrameLog.off(), get_logger("relay"))
         sock = open_udp(HostPort("127.0.0.1", 0))
         self.port: int = sock.local_address[1]
         server = ServerSide(

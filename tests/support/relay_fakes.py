@@ -6,16 +6,18 @@ from typing import Any, cast
 from softlan.ctrl.framing import FrameDecoder, encode_frame
 from softlan.ctrl.messages import Hello, Message, Role, decode, encode
 from softlan.net.address import SocketAddress
-from softlan.obs.frame_log import FrameLog, FrameLogMode
+from softlan.obs.frame_log import FrameLog
+from softlan.policy.rates import ClientRates
+from softlan.policy.rules import Policy
 from softlan.proto.mac import format_mac
 from softlan.quic.connection import CloseCode, Connection
-from softlan.relay.filters import Policy
 from softlan.relay.limits import RelayLimits, TokenBucket
 from softlan.relay.relay import Relay
 from softlan.relay.room import Member
 from softlan.relay.session import Session
+from softlan.relay.settings import RoomBook, RoomSettings
 
-QUIET = FrameLog(FrameLogMode.OFF, lambda _: None)
+QUIET = FrameLog.off()
 
 
 def mac(number: int) -> bytes:
@@ -46,7 +48,13 @@ class FakePort:
 
 
 def member(
-    peer_id: int, address: bytes | None, *, budget: int = 1440, port: FakePort | None = None, probes: float = 20.0
+    peer_id: int,
+    address: bytes | None,
+    *,
+    budget: int = 1440,
+    port: FakePort | None = None,
+    probes: float = 20.0,
+    policy: Policy | None = None,
 ) -> Member:
     """A member that joined at 0.0; the gateway if it has no address."""
     return Member(
@@ -59,6 +67,7 @@ def member(
         software="test 1.0",
         port=port or FakePort(),
         probes=TokenBucket(probes, probes, 0.0),
+        rates=ClientRates(policy or Policy(), 0.0) if address is not None else None,
         now=0.0,
     )
 
@@ -138,7 +147,9 @@ class RelayBench:
         self.now = 1000.0
         self.log = CapturedLog()
         resumes = (f"resume-{number}" for number in range(1, 1 << 20))
-        self.relay = Relay(RelayLimits(**limits), Policy(), QUIET, self.log, new_resume=lambda: next(resumes))
+        self.relay = Relay(
+            RelayLimits(**limits), RoomBook(RoomSettings()), QUIET, self.log, new_resume=lambda: next(resumes)
+        )
 
     def connect(self, connection: FakeConnection | None = None, *, handshake: bool = True) -> "Peer":
         """A connection comes in, and its handshake ends."""

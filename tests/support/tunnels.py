@@ -19,14 +19,14 @@ from softlan.ctrl.messages import PeerJoined, PeerLeft, Role, Welcome
 from softlan.errors import HostError, RemoteError
 from softlan.net.address import HostPort, SocketAddress
 from softlan.obs.counters import TrafficCounters
-from softlan.obs.frame_log import FrameLog, FrameLogMode
+from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
 from softlan.quic.endpoint import Endpoint, EndpointDriver, ServerSide
 from softlan.quic.trust import Trust
 from softlan.quic.udp import open_udp
-from softlan.relay.filters import Policy
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay
+from softlan.relay.settings import RoomBook, RoomSettings
 
 MAC, OTHER = bytes.fromhex("02005e100001"), bytes.fromhex("02005e100002")
 
@@ -39,10 +39,13 @@ class Host:
         self._driver: EndpointDriver | None = None
         self.port = 0
 
-    def start(self, **limits: Any) -> None:
+    def start(self, *, room_mtu: int = 1418, **limits: Any) -> None:
         """Start a relay that knows nothing of the one before it."""
         relay = self.relay = Relay(
-            RelayLimits(**limits), Policy(), FrameLog(FrameLogMode.OFF, lambda _: None), get_logger("relay")
+            RelayLimits(**limits),
+            RoomBook(RoomSettings(room_mtu)),
+            FrameLog.off(),
+            get_logger("relay"),
         )
         sock = open_udp(HostPort("127.0.0.1", self.port))
         self.port = sock.local_address[1]

@@ -15,14 +15,14 @@ from softlan.client.session import Ended, Identity, Session
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Role, Welcome
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import TrafficCounters
-from softlan.obs.frame_log import FrameLog, FrameLogMode
+from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
 from softlan.proto.budget import MAX_BUDGET
 from softlan.quic.configuration import client_configuration
 from softlan.quic.connection import Connection
-from softlan.relay.filters import Policy
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay
+from softlan.relay.settings import RoomBook, RoomSettings
 
 LAN_HOST = bytes.fromhex("001b2101bb01")
 BROADCAST = b"\xff" * 6
@@ -40,7 +40,7 @@ WELCOME = Welcome(
 )
 
 
-def frame(destination: bytes, source: bytes, payload: bytes = b"payload", ethertype: int = 0x0800) -> bytes:
+def frame(destination: bytes, source: bytes, payload: bytes = b"payload", ethertype: int = 0x88B5) -> bytes:
     """An Ethernet frame, at least 60 bytes long."""
     return (destination + source + ethertype.to_bytes(2, "big") + payload).ljust(60, b"\0")
 
@@ -95,11 +95,14 @@ class RoomWorld(World):
         *,
         seed: int = 1,
         limits: RelayLimits | None = None,
-        policy: Policy | None = None,
+        room_mtu: int = 1418,
     ) -> None:
         super().__init__(link, seed=seed)
         self.relay = Relay(
-            limits or RelayLimits(), policy or Policy(), FrameLog(FrameLogMode.OFF, lambda _: None), get_logger("relay")
+            limits or RelayLimits(),
+            RoomBook(RoomSettings(room_mtu)),
+            FrameLog.off(),
+            get_logger("relay"),
         )
         self.server = self.serve(lambda connection: self.relay.accept(connection, self.now))
         self.clock.every(0.5, lambda: self.relay.tick(self.now))

@@ -38,8 +38,9 @@ def relay(
     max_peers: int = 1024,
     max_room_peers: int = 64,
     room_mtu: int = 1418,
+    config: Path | None = None,
+    print_config: Annotated[bool, Parameter(negative="")] = False,
     allow_universal_macs: Annotated[bool, Parameter(negative="")] = False,
-    frame_log: Literal["off", "drops", "all"] = "off",
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
 ) -> None:
@@ -67,14 +68,17 @@ def relay(
         Players and gateway of one room.
     room_mtu
         MTU of new rooms, in bytes.
+    config
+        File with the policy, and with what is different in some rooms (TOML).
+    print_config
+        Print the policy and the rooms that are in force, as such a file, and exit.
     allow_universal_macs
         Let players join with MACs that are not locally administered.
-    frame_log
-        Which frames to log: none, those that were dropped, or all.
     """
     import asyncio
     import datetime
 
+    from softlan.cli.config_file import load_rooms, show_rooms
     from softlan.net.address import parse_listen, parse_relay
     from softlan.obs.frame_log import FrameLogMode
     from softlan.proto.budget import MAX_MTU, MIN_MTU
@@ -90,6 +94,10 @@ def relay(
         raise UsageError(f"--room-mtu must be {MIN_MTU} to {MAX_MTU}")
     if min(max_rooms, max_peers, max_room_peers) < 1 or max_room_peers > 60000:
         raise UsageError("--max-rooms, --max-peers and --max-room-peers must be at least 1")
+    rooms = load_rooms(config, room_mtu)
+    if print_config:
+        print(show_rooms(rooms))
+        return
     if cert is not None and key is not None:
         credentials = load_credentials(cert, key)
     else:
@@ -97,21 +105,21 @@ def relay(
         credentials = development_credentials(state_directory(state_dir), checked_server_name(server_name), now)
     if dev_cert_der_out is not None:
         write_der(dev_cert_der_out, credentials)
-    config = RelayConfig(
+    relay_config = RelayConfig(
         listen=address,
         credentials=credentials,
         limits=RelayLimits(
             max_rooms=max_rooms,
             max_peers=max_peers,
             max_room_peers=max_room_peers,
-            room_mtu=room_mtu,
             allow_universal_macs=allow_universal_macs,
             redirect=str(parse_relay(redirect)) if redirect is not None else None,
         ),
-        frame_log=FrameLogMode(frame_log),
+        rooms=rooms,
+        frame_log=FrameLogMode(log.frame_log),
         snapshots=log.log_level == "debug",
     )
-    asyncio.run(serve(config))
+    asyncio.run(serve(relay_config))
 
 
 @app.command
@@ -119,6 +127,8 @@ def gateway(
     *,
     target: RelayOptions,
     iface: Annotated[str, Parameter(name=["--iface", "--interface"])],
+    policy: Literal["on", "off", "log"] = "on",
+    config: Path | None = None,
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
 ) -> None:
@@ -128,16 +138,26 @@ def gateway(
     ----------
     iface
         The wired interface that is plugged into the LAN's switch.
+    policy
+        Look again at what goes onto the LAN, by the relay's rules: on, off, or log only.
+    config
+        File with the policy (TOML, as the relay's).
     """
+    from softlan.cli.config_file import load_rooms
     from softlan.client.service import unsupported_here
     from softlan.ctrl.messages import Role
+    from softlan.obs.frame_log import FrameLogMode
+    from softlan.proto.budget import DEFAULT_ROOM_MTU
 
     log.apply()
-    config = tunnel_config(target, Role.GATEWAY, None, state_directory(state_dir))
+    tunnel = tunnel_config(target, Role.GATEWAY, None, state_directory(state_dir))
+    rooms = load_rooms(config, DEFAULT_ROOM_MTU)
     unsupported_here("the gateway")
+    from softlan.gateway.second_look import LookMode
     from softlan.gateway.service import GatewayConfig, run
 
-    run(GatewayConfig(config, iface))
+    rules = rooms.settings(target.room).policy
+    run(GatewayConfig(tunnel, iface, rules, LookMode(policy), FrameLogMode(log.frame_log)))
 
 
 @app.command
@@ -146,6 +166,7 @@ def client(
     target: RelayOptions,
     virtual_mac: str | None = None,
     tap_name: str = "softlan0",
+    discovery: bool = True,
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
 ) -> None:
@@ -157,10 +178,13 @@ def client(
         The MAC to join with; by default one that is made once and kept.
     tap_name
         Name of the network interface that appears.
+    discovery
+        Send broadcasts and multicasts of this machine into the room, so that games find servers there.
     """
     from softlan.client.identity import load_or_create
     from softlan.client.service import ClientConfig, run, unsupported_here
     from softlan.ctrl.messages import Role
+    from softlan.obs.frame_log import FrameLogMode
     from softlan.proto.mac import identity_fault, parse_mac
 
     log.apply()
@@ -175,7 +199,7 @@ def client(
         tunnel_config(target, Role.CLIENT, None, directory)  # the flags first: a wrong one must not leave a file behind
         config = tunnel_config(target, Role.CLIENT, load_or_create(directory), directory)
     unsupported_here("the client")
-    run(ClientConfig(config, tap_name))
+    run(ClientConfig(config, tap_name, discovery, FrameLogMode(log.frame_log)))
 
 
 @app.command

@@ -30,6 +30,8 @@ class LogOptions:
     """How much to log."""
     log_format: Literal["console", "json"] = "console"
     """For a person, or one JSON object a line."""
+    frame_log: Literal["off", "drops", "all"] = "off"
+    """Which frames to log: none, those that went no further, or all."""
 
     def apply(self) -> None:
         """Set logging up."""

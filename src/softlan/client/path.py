@@ -98,9 +98,14 @@ class PathProber:
     def keep_alive(self, now: float) -> None:
         """Ask when it is quiet, and look now and then whether full-size datagrams still pass."""
         asked = now - self._asked
-        if asked >= ASK or (asked >= ASK_AGAIN and now - self._heard >= QUIET):
+        if (
+            asked >= ASK
+            or (asked >= ASK_AGAIN and now - self._heard >= QUIET)
+            # Behind a full-size probe, at a later tick: in one batch, a router that segments would drop both.
+            or (self._full is not None and self._asked <= self._full)
+        ):
             self._ask(now)
-        if now >= self._next_full:
+        elif now >= self._next_full:
             self._check_full(now)
 
     def silent(self, now: float) -> bool:
@@ -112,7 +117,7 @@ class PathProber:
         self._probe(SMALL, now)
 
     def _check_full(self, now: float) -> None:
-        """Send a full-size probe and a small one; the small one's echo alone speaks against the size."""
+        """Send a full-size probe, to be followed by a small one, whose echo alone speaks against the size."""
         if self._full is not None and self._small_echo >= self._full:
             self._full_lost += 1
             if self._full_lost >= FULL_LOSSES:
@@ -120,7 +125,6 @@ class PathProber:
                 return
         self._full = now
         self._probe(self.budget, now)
-        self._ask(now)
         self._next_full = now + QUIET
 
     # Both

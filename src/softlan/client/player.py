@@ -7,12 +7,16 @@ from softlan.client.bridge import Bridge
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
 from softlan.device.base import TapDevice
 from softlan.errors import HostError
-from softlan.host.base import HostNetwork, IPAddress
+from softlan.host.base import HostNetwork, HostRoute, IPAddress
 from softlan.host.guard import HostGuard
 from softlan.host.plan import AddRoute, pin_relay
 from softlan.net.address import SocketAddress
 from softlan.obs.logging import get_logger
 from softlan.quic.udp import plain_host
+
+DISCOVERY = (ipaddress.ip_network("255.255.255.255/32"), ipaddress.ip_network("224.0.0.0/4"))
+"""Where LAN games look for servers: the limited broadcast (RFC 919) and the IPv4 groups. IPv6 groups have a scope,
+and need no route."""
 
 PIN_CHECK = 5.0  # seconds between two looks at the relay's route
 
@@ -27,12 +31,16 @@ class Player:
         network: HostNetwork,
         guard: HostGuard,
         mac: bytes,
+        *,
+        discovery: bool,
     ) -> None:
+        """`discovery`: whether this machine's broadcasts and multicasts go into the room, not by its default route."""
         self._tap = tap
         self._bridge = bridge
         self._network = network
         self._guard = guard
         self._mac = mac
+        self._discovery = discovery
         self._mtu: int | None = None
         self._relay: IPAddress | None = None
         self._pin: AddRoute | None = None
@@ -48,6 +56,8 @@ class Player:
             self._pin_relay(address)
             self._tap.configure(self._mac, welcome.effective_mtu)
             self._tap.bring_up()
+            if self._discovery:
+                self._draw_discovery()
             self._bridge.start(asyncio.get_running_loop())
             self._log.info("tap.up", interface=self._tap.name, mtu=welcome.effective_mtu)
         else:
@@ -86,6 +96,18 @@ class Player:
             self._unpin()
 
     # Inside
+
+    def _draw_discovery(self) -> None:
+        """Let games that choose no interface look for servers in the room.
+
+        Linux sends what is for 255.255.255.255 or a group by the default route, so a server browser would ask the home
+        network. The routes are the interface's own, and go with it: there is nothing to restore.
+        """
+        for destination in DISCOVERY:
+            try:
+                self._network.add_route(HostRoute(destination, None, self._tap.name))
+            except HostError as error:
+                self._log.warning("discovery.failed", reason=str(error))
 
     def _keep_pinned(self, relay: IPAddress) -> None:
         """As `_pin_relay`; what fails in the middle of a party is tried again instead of ending it."""

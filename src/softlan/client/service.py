@@ -14,6 +14,7 @@ from softlan.host.guard import HostGuard
 from softlan.host.linux import LinuxNetwork
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
+from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.obs.logging import get_logger
 
 
@@ -23,6 +24,9 @@ class ClientConfig:
 
     tunnel: TunnelConfig
     tap_name: str = "softlan0"
+    discovery: bool = True
+    """Whether this machine's broadcasts and multicasts go into the room."""
+    frame_log: FrameLogMode = FrameLogMode.OFF
 
 
 async def run_client(config: ClientConfig) -> None:
@@ -39,9 +43,10 @@ async def run_client(config: ClientConfig) -> None:
         addresses = await resolve(config.tunnel.relay)  # before any interface is touched
         tap = LinuxTap.open(config.tap_name)
         bridge = Bridge(tap, counters, stop.fail)
-        player = Player(tap, bridge, LinuxNetwork(), guard, mac)
+        player = Player(tap, bridge, LinuxNetwork(), guard, mac, discovery=config.discovery)
         try:
-            tunnel = Tunnel(config.tunnel, player, counters, addresses)
+            frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
+            tunnel = Tunnel(config.tunnel, player, counters, addresses, frame_log)
             bridge.send = tunnel.send_frames
             await tunnel.run(stop.event)
         finally:

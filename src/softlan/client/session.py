@@ -27,8 +27,9 @@ from softlan.ctrl.messages import (
     encode,
 )
 from softlan.obs.counters import TrafficCounters
+from softlan.obs.frame_log import FrameLog
 from softlan.proto.budget import MAX_BUDGET, MIN_BUDGET, budget_of_payload
-from softlan.proto.drop import DropReason
+from softlan.proto.drop import Action, DropReason
 from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
 from softlan.proto.ethernet import parse as parse_ethernet
 from softlan.proto.mac import format_mac
@@ -37,6 +38,8 @@ from softlan.quic.connection import CloseCause, CloseCode, Connection
 from softlan.quic.udp import widest_payload
 
 WELCOME_TIMEOUT = 5.0  # seconds from the hello
+
+_REPLACED = "replaced"  # reason of a `disconnect`, and of the close behind it
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Session:
         *,
         resume: str | None = None,
         max_budget: int = MAX_BUDGET,
+        frame_log: FrameLog | None = None,
         now: float,
     ) -> None:
         self.state = State.HANDSHAKE
@@ -142,6 +146,8 @@ class Session:
         self._longest = 0
         self._next_stats = 0.0
         self._hello_deadline = float("inf")
+        self._log = frame_log or FrameLog.off()
+        self._now = now  # of the last tick; near enough for a log's rate
 
     def say_hello(self, now: float) -> None:
         """Ask to be let in; only once the session is READY."""
@@ -169,21 +175,23 @@ class Session:
                 counters.drop(DropReason.NOT_CONNECTED, len(frames))
             return
         prefix, budget, longest = self._header, self._budget - HEADER_LENGTH, self._longest
-        send = self.connection.send_datagram
+        send, log_all = self.connection.send_datagram, self._log.all
         sent = size = 0
         for frame in frames:
             length = len(frame)
             if length > longest and self._is_jumbo(frame):
-                counters.drop(DropReason.JUMBO)
+                self._refuse(frame, DropReason.JUMBO)
             elif length > budget:
-                counters.drop(DropReason.OVER_BUDGET)
+                self._refuse(frame, DropReason.OVER_BUDGET)
             elif length < ETHERNET_HEADER:
-                counters.drop(DropReason.RUNT)
+                self._refuse(frame, DropReason.RUNT)
             elif send(prefix + frame):
                 sent += 1
                 size += length
+                if log_all:
+                    self._record(frame, "to_room", Action.FORWARDED)
             else:
-                counters.drop(DropReason.OVER_BUDGET)
+                self._refuse(frame, DropReason.OVER_BUDGET)
         counters.frames_out += sent
         counters.bytes_out += size
 
@@ -198,6 +206,7 @@ class Session:
 
     def tick(self, now: float) -> None:
         """What is due by time; a few times a second."""
+        self._now = now
         if self.state is State.SIZING:
             self.connection.refresh_capacity()
             self.path.size(self.connection.capacity, now)
@@ -246,12 +255,15 @@ class Session:
         self.path.heard(now)
         frames: list[bytes] = []
         size = 0
+        log_all = self._log.all
         for datagram in datagrams:
             length = len(datagram)
             # Version 1, kind Ethernet, no flags: nearly every datagram.
             if datagram[:2] == b"\x10\x00" and length >= HEADER_LENGTH + ETHERNET_HEADER:
                 frames.append(datagram[HEADER_LENGTH:])
                 size += length
+                if log_all:
+                    self._record(frames[-1], "from_room", Action.FORWARDED, peer=datagram[2] << 8 | datagram[3])
             else:
                 self._irregular(datagram, now)
         if not frames:
@@ -270,6 +282,8 @@ class Session:
             self._end(EndKind.UNTRUSTED, f"the relay could not be verified: {reason}")
         elif cause is CloseCause.TIMEOUT:
             self._end(EndKind.LOST, "the relay does not answer")
+        elif cause is CloseCause.PEER and reason == _REPLACED:  # the message before it was lost
+            self._end(EndKind.REPLACED, reason)
         else:
             self._end(EndKind.LOST, f"the connection ended: {reason}")
 
@@ -295,7 +309,7 @@ class Session:
                 self._listener.peer_left(peer, message, now)
             case Disconnect():
                 self.connection.close(CloseCode.NO_ERROR, "goodbye")
-                kind = EndKind.REPLACED if message.reason == "replaced" else EndKind.LOST
+                kind = EndKind.REPLACED if message.reason == _REPLACED else EndKind.LOST
                 self._end(kind, message.message or message.reason)
             case _:
                 raise BadMessage(f"{type(message).__name__.lower()} is out of place")
@@ -327,6 +341,25 @@ class Session:
             self._listener.session_ready(self)
         elif self.path.failed:
             self._end(EndKind.LOST, "no datagram comes back from the relay; is UDP filtered on the way?")
+
+    def _refuse(self, frame: bytes, reason: DropReason) -> None:
+        self.counters.drop(reason)
+        if self._log.drops:
+            self._record(frame, "to_room", reason.action, reason)
+
+    def _record(
+        self, frame: bytes, direction: str, action: Action, reason: DropReason | None = None, peer: int | None = None
+    ) -> None:
+        self._log.record(
+            self._now,
+            frame=frame,
+            action=action,
+            reason=reason,
+            direction=direction,
+            room=self._identity.room,
+            peer=peer,
+            budget=self._budget if reason is DropReason.OVER_BUDGET else None,
+        )
 
     def _is_jumbo(self, frame: bytes) -> bool:
         """Whether the payload is above the room's MTU; tags are not payload."""

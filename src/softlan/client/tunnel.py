@@ -16,6 +16,7 @@ from softlan.errors import HostError, RemoteError, UsageError
 from softlan.net.address import HostPort, SocketAddress, parse_relay
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
+from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
 from softlan.proto.budget import MAX_BUDGET, UDP_PAYLOADS, budget_of_payload
 from softlan.proto.drop import DropReason
@@ -52,7 +53,12 @@ class Tunnel:
     """The session's life over many connections. `run` is the whole of it."""
 
     def __init__(
-        self, config: TunnelConfig, sink: FrameSink, counters: TrafficCounters, addresses: list[SocketAddress]
+        self,
+        config: TunnelConfig,
+        sink: FrameSink,
+        counters: TrafficCounters,
+        addresses: list[SocketAddress],
+        frame_log: FrameLog | None = None,
     ) -> None:
         """`addresses` are the relay's, looked up by the caller before it touched an interface."""
         self.session: Session | None = None
@@ -60,6 +66,7 @@ class Tunnel:
         self._relay = config.relay
         self._sink = sink
         self._counters = counters
+        self._frame_log = frame_log
         self._log = get_logger("tunnel")
         self._driver: EndpointDriver | None = None
         self._known = {config.relay: addresses}
@@ -163,6 +170,7 @@ class Tunnel:
             self._counters,
             resume=self._resume.load(),
             max_budget=self._max_budget,
+            frame_log=self._frame_log,
             now=now,
         )
 

@@ -5,6 +5,7 @@ import asyncio
 from softlan.client.bridge import Bridge
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
 from softlan.gateway.cam import CamRefresh
+from softlan.gateway.second_look import SecondLook
 from softlan.net.address import SocketAddress
 from softlan.obs.logging import get_logger
 
@@ -14,14 +15,16 @@ _SOURCE = slice(6, 12)
 class Lan:
     """A `FrameSink` on a wired interface."""
 
-    def __init__(self, bridge: Bridge, cam: CamRefresh) -> None:
+    def __init__(self, bridge: Bridge, cam: CamRefresh, look: SecondLook) -> None:
         self._bridge = bridge
         self._cam = cam
+        self._look = look
         self._started = False
         self._log = get_logger("gateway")
 
     def joined(self, welcome: Welcome, relay: SocketAddress) -> None:
         """Bridge from now on."""
+        self._look.joined(welcome.room, welcome.room_mtu)
         if not self._started:
             self._started = True
             self._bridge.start(asyncio.get_running_loop())
@@ -35,15 +38,18 @@ class Lan:
         """Show the newcomer's MAC to the LAN, even before it sends anything."""
         mac = peer.mac_bytes
         if mac is not None:
+            self._look.peer_joined(peer.peer_id, mac)
             self._cam.joined(peer.peer_id, mac, now)
             self.tick(now)
 
     def peer_left(self, peer: PeerJoined | None, left: PeerLeft, now: float) -> None:
         """Show it no more."""
+        self._look.peer_left(left.peer_id)
         self._cam.left(left.peer_id)
 
     def frames_received(self, frames: list[bytes], now: float) -> None:
-        """From the room onto the wire."""
+        """From the room onto the wire, as far as the policy lets them."""
+        frames = self._look.passed(frames, now)
         seen = self._cam.seen
         for source in {frame[_SOURCE] for frame in frames}:
             seen(source, now)

@@ -1,7 +1,7 @@
 """The gateway as a process: the wired interface first, then the tunnel, until a signal."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from softlan.client.bridge import Bridge
 from softlan.client.running import running
@@ -9,9 +9,13 @@ from softlan.client.tunnel import Tunnel, TunnelConfig
 from softlan.device.af_packet import PacketSocket
 from softlan.gateway.bridge import Lan
 from softlan.gateway.cam import CamRefresh
+from softlan.gateway.second_look import LookMode, SecondLook
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
+from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.obs.logging import get_logger
+from softlan.policy.engine import PolicyEngine
+from softlan.policy.rules import Policy
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class GatewayConfig:
 
     tunnel: TunnelConfig
     interface: str
+    policy: Policy = field(default_factory=Policy)
+    """What may go onto the LAN."""
+    look: LookMode = LookMode.ON
+    """Whether frames from the room are looked at again."""
+    frame_log: FrameLogMode = FrameLogMode.OFF
 
 
 async def run_gateway(config: GatewayConfig) -> None:
@@ -32,9 +41,10 @@ async def run_gateway(config: GatewayConfig) -> None:
     async with running() as stop:
         device = PacketSocket.open(config.interface)
         bridge = Bridge(device, counters, stop.fail)
-        lan = Lan(bridge, CamRefresh())
+        frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
+        lan = Lan(bridge, CamRefresh(), SecondLook(config.look, PolicyEngine(config.policy), counters, frame_log))
         try:
-            tunnel = Tunnel(config.tunnel, lan, counters, await resolve(config.tunnel.relay))
+            tunnel = Tunnel(config.tunnel, lan, counters, await resolve(config.tunnel.relay), frame_log)
             bridge.send = tunnel.send_frames
             await tunnel.run(stop.event)
         finally:

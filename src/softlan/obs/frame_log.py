@@ -45,6 +45,11 @@ class FrameLog:
         self._last: float | None = None
         self._left_out = 0
 
+    @classmethod
+    def off(cls) -> "FrameLog":
+        """A log that logs nothing."""
+        return cls(FrameLogMode.OFF, lambda _: None)
+
     def record(
         self,
         now: float,
@@ -67,7 +72,7 @@ class FrameLog:
         length as an overlay datagram too, `encoded`. `malformed` is how many of the peer's were malformed so
         far. Members that are None are left out. `frame` may be anything, also too short.
         """
-        if not (self.all or (self.drops and action is not Action.FORWARDED)):
+        if not (self.all or (self.drops and (action is not Action.FORWARDED or reason is not None))):
             return
         if not self.all and not self._admit(now):
             self._left_out += 1

@@ -7,6 +7,7 @@ What bites in the library is dealt with here:
 * Datagrams queued while a new path is unvalidated would break the migration, so they are held back meanwhile.
 * A path that is begun and never validated, or an old one that the peer returns to, blocks all sending for good. So
   a single packet from elsewhere begins none, and where a validation does not end, the connection does.
+* DATAGRAMs are counted as congestion but not held back by it: the control stream is given breaths (`breath`).
 * A connection that is about to end raises when something is sent on it, which would harm the sender's session.
 * Keys are never updated by the library, while AES-GCM's confidentiality limit is 2^23 packets (RFC 9001,
   section 6.6), so an update is asked for well before.
@@ -24,11 +25,11 @@ from qh3.quic.connection import QuicConnection, QuicConnectionError
 from softlan.net.address import SocketAddress
 from softlan.proto.budget import DATAGRAM_OVERHEAD
 from softlan.quic import inside
+from softlan.quic.breath import HOLD_LIMIT, Breath
 from softlan.quic.configuration import MIN_UDP_PAYLOAD
 from softlan.quic.inside import Ending
 
 KEY_UPDATE_PACKETS = 1 << 22
-HOLD_LIMIT = 256  # datagrams kept for a path under validation; the oldest go first
 HOLD_TIME = 2.0  # seconds for the validation: some attempts, on a path that loses packets
 
 _IDLE_TIMEOUT = "Idle timeout"  # the library's words for it
@@ -128,6 +129,8 @@ class Connection:
         self._stray: SocketAddress | None = None  # another address, from which one packet came
         self._new_address: SocketAddress | None = None  # where the peer has moved, while that is validated
         self._hold_until = 0.0
+        self._breath = Breath()
+        self._holds = False  # datagrams, for a new path or a breath; the oldest go first
         self._held: deque[bytes] = deque(maxlen=HOLD_LIMIT)
         self._early: Packets = []  # made before their turn
 
@@ -137,7 +140,7 @@ class Connection:
         """Queue one DATAGRAM. False, and nothing queued, if it cannot fit a packet or the connection is closing."""
         if len(data) > self.capacity or self._closing:
             return False
-        if self._new_address is not None:
+        if self._holds:
             self._held.append(data)
             return True
         self._quic.send_datagram_frame(data)
@@ -150,6 +153,7 @@ class Connection:
         if self._closing:
             return
         self._quic.send_stream_data(CONTROL_STREAM, data)
+        self._breath.wrote()
         if not self.dirty:
             self._owner.mark_dirty(self)
 
@@ -233,8 +237,9 @@ class Connection:
     def deadline(self) -> float | None:
         """When `handle_timer` wants to be called, in the clock of `now`."""
         timer: float | None = self._quic.get_timer()
-        if self._new_address is not None:
-            return self._hold_until if timer is None else min(timer, self._hold_until)
+        if self._holds:
+            until = self._hold_until if self._new_address is not None else self._breath.end
+            return timer if until is None else until if timer is None else min(timer, until)
         return timer
 
     def packets(self, now: float) -> Packets:
@@ -282,8 +287,8 @@ class Connection:
         if address != self._new_address:
             # The challenge must be the first thing that is queued, or it is sent to the old address.
             self._early += self._quic.datagrams_to_send(now)
-            self._new_address = address
-            self._hold_until = now + HOLD_TIME
+            self._new_address, self._hold_until = address, now + HOLD_TIME
+            self._holds = True
         if self._is_limited:
             self._give_up_path(now)  # the library would fail at it: `inside.limit_payload`
         else:
@@ -353,6 +358,8 @@ class Connection:
             out += self._quic.datagrams_to_send(now)
         if self._close_with is not None:
             # Only now: closing makes the library drop what is still queued.
+            if self._new_address is None and not self._failed:
+                out += self._release(now)
             code, reason = self._close_with
             self._close_with = None
             self._quic.close(error_code=code, reason_phrase=reason)
@@ -360,16 +367,30 @@ class Connection:
             out += goodbye
             if self._new_address is not None:  # it may be at either
                 out += [(data, self._new_address) for data, _ in goodbye]
-        elif self._new_address is not None and self._path_moved(out):
-            self.address, self._new_address, self._stray = self._new_address, None, None
-            for data in self._held:
-                self._quic.send_datagram_frame(data)
-            self._held.clear()
-            out += self._quic.datagrams_to_send(now)
+        elif self._new_address is not None:
+            if self._path_moved(out):
+                self.address, self._new_address, self._stray = self._new_address, None, None
+                out += self._release(now)
+        elif self._breath.is_on(now, self._is_congested, len(self._held)):
+            self._holds = True
+        elif self._holds:
+            out += self._release(now)
         self._packets_sent += len(out)
         if self._packets_sent >= KEY_UPDATE_PACKETS:
             self._update_keys()
         return out
+
+    def _release(self, now: float) -> Packets:
+        """Send what was held back."""
+        self._holds = False
+        for data in self._held:
+            self._quic.send_datagram_frame(data)
+        self._held.clear()
+        out: Packets = self._quic.datagrams_to_send(now)
+        return out
+
+    def _is_congested(self) -> bool:
+        return inside.is_congested(self._quic)
 
     def _path_moved(self, out: Packets) -> bool:
         path = inside.active_path(self._quic)

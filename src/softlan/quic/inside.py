@@ -61,6 +61,13 @@ def round_trip(quic: QuicConnection) -> float | None:
     return value
 
 
+def is_congested(quic: QuicConnection) -> bool:
+    """Whether so much is in flight that nothing new of a stream may be sent (RFC 9002, section 7)."""
+    core, path = _core(quic), active_path(quic)
+    window, in_flight = getattr(core, "congestion_window", None), getattr(core, "bytes_in_flight", 0)
+    return window is not None and path is not None and bool(window - in_flight < path.payload)
+
+
 def datagram_limit(quic: QuicConnection) -> int | None:
     """The largest DATAGRAM frame that the peer takes; None if it offers none (RFC 9221, section 3)."""
     limit: int | None = getattr(quic, "_remote_max_datagram_frame_size", 65535)

@@ -27,6 +27,7 @@ def consider(
     limits: RelayLimits,
     *,
     capacity: int,
+    room_mtu: int,
     rooms: int,
     peers: int,
     shutting_down: bool,
@@ -34,7 +35,8 @@ def consider(
     """Decide on a well-formed hello.
 
     `room` is the room asked for, None if nobody is in it yet; `capacity` is the largest datagram that the
-    relay's side of the connection carries; `rooms` and `peers` are how many the relay has now.
+    relay's side of the connection carries; `room_mtu` is that of the room; `rooms` and
+    `peers` are how many the relay has now.
     """
     if shutting_down:
         return _reject(RejectCode.SHUTTING_DOWN, "the relay is shutting down; try again in a moment", retry_after=5.0)
@@ -62,7 +64,6 @@ def consider(
             return full
 
     budget = min(hello.datagram_budget, capacity)
-    room_mtu = room.mtu if room is not None else limits.room_mtu
     effective_mtu = min(room_mtu, mtu_of_budget(budget))
     floor = min(limits.mtu_floor, room_mtu)
     if effective_mtu < floor:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from softlan.proto.budget import DEFAULT_MTU_FLOOR, DEFAULT_ROOM_MTU
+from softlan.proto.budget import DEFAULT_MTU_FLOOR
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,6 @@ class RelayLimits:
     """Members of all rooms."""
     max_room_peers: int = 64
     """Members of one room, its gateway included."""
-    room_mtu: int = DEFAULT_ROOM_MTU
-    """MTU of a new room, in bytes."""
     mtu_floor: int = DEFAULT_MTU_FLOOR
     """An endpoint whose own MTU comes below is rejected, unless the room's is no larger."""
     malformed_threshold: int = 32

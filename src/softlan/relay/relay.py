@@ -8,16 +8,17 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from softlan.ctrl.messages import PROTOCOL_VERSION, Hello, PeerJoined, PeerLeft, Reject, RejectCode, Welcome
+from softlan.ctrl.messages import PROTOCOL_VERSION, Hello, PeerJoined, PeerLeft, Reject, RejectCode, Role, Welcome
 from softlan.obs.frame_log import FrameLog
+from softlan.policy.rates import ClientRates
 from softlan.proto.mac import format_mac
 from softlan.quic.connection import Connection
 from softlan.quic.udp import plain_host
 from softlan.relay.admission import consider
-from softlan.relay.filters import Policy
 from softlan.relay.limits import AddressLimiter, RelayLimits, TokenBucket
 from softlan.relay.room import Member, Room
 from softlan.relay.session import Session, State
+from softlan.relay.settings import RoomBook
 from softlan.relay.switch import Switch
 
 
@@ -27,7 +28,7 @@ class Relay:
     def __init__(
         self,
         limits: RelayLimits,
-        policy: Policy,
+        rooms: RoomBook,
         frame_log: FrameLog,
         log: Any,
         new_resume: Callable[[], str] = lambda: secrets.token_urlsafe(24),
@@ -35,7 +36,7 @@ class Relay:
         self.limits = limits
         self.log = log
         self.sessions: set[Session] = set()
-        self._policy = policy
+        self._rooms = rooms
         self._frame_log = frame_log
         self._new_resume = new_resume
         self._switches: dict[str, Switch] = {}
@@ -66,6 +67,7 @@ class Relay:
             room,
             self.limits,
             capacity=session.connection.capacity,
+            room_mtu=room.mtu if room is not None else self._rooms.settings(hello.room).mtu,
             rooms=len(self._switches),
             peers=self._peers,
             shutting_down=self._shutting_down,
@@ -73,8 +75,8 @@ class Relay:
         if isinstance(place, Reject):
             return place
         if switch is None:
-            room = Room(hello.room, self.limits.room_mtu, hello.room_token)
-            switch = self._switches[hello.room] = Switch(room, self._policy, self._frame_log)
+            room = Room(hello.room, self._rooms.settings(hello.room).mtu, hello.room_token)
+            switch = self._switches[hello.room] = Switch(room, self._rooms.engine(hello.room), self._frame_log)
         room = switch.room
         peer_id = place.replaces.peer_id if place.replaces else room.next_peer_id()
         if place.replaces is not None:
@@ -90,6 +92,7 @@ class Relay:
             software=hello.software,
             port=session,
             probes=probes,
+            rates=ClientRates(self._rooms.settings(room.name).policy, now) if hello.role is Role.CLIENT else None,
             now=now,
         )
         session.connection.limit_packets(place.budget)
@@ -117,6 +120,18 @@ class Relay:
             if session.state is not State.CLOSED:
                 self.leave(session, reason)
                 session.end(reason)
+        for switch in self._switches.values():
+            for member in switch.room.members.values():
+                cut = member.rates.report(now) if member.rates is not None else None
+                for limit, (frames, size) in (cut or {}).items():
+                    self.log.warning(
+                        "rate_limited",
+                        room=switch.room.name,
+                        who=member.describe(),
+                        limit=limit.value,
+                        frames=frames,
+                        bytes=size,
+                    )
 
     def shut_down(self) -> None:
         """Tell every member, and refuse newcomers from now on."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from softlan.ctrl.messages import Message, Role, Stats
 from softlan.obs.counters import TrafficCounters
+from softlan.policy.rates import ClientRates, LanMacs
 from softlan.proto.mac import format_mac
 from softlan.proto.overlay import Kind, header
 from softlan.relay.limits import TokenBucket
@@ -38,6 +39,7 @@ class Member:
         "peer_id",
         "port",
         "probes",
+        "rates",
         "resume",
         "role",
         "rtt_ms",
@@ -57,6 +59,7 @@ class Member:
         software: str | None,
         port: Port,
         probes: TokenBucket,
+        rates: ClientRates | None,
         now: float,
     ) -> None:
         self.peer_id = peer_id
@@ -71,6 +74,8 @@ class Member:
         self.header = header(Kind.ETHERNET, peer_id)
         """What each of its frames must start with: version, kind, flags and peer id in one comparison."""
         self.probes = probes
+        self.rates = rates
+        """What it may send; None for the gateway, which speaks for a whole LAN."""
         self.malformed = 0
         self.counters = TrafficCounters()
         self.joined_at = now
@@ -95,6 +100,8 @@ class Room:
         self.members: dict[int, Member] = {}
         self.by_mac: dict[bytes, Member] = {}
         self.gateway: Member | None = None
+        self.lan_macs = LanMacs()
+        """Who was heard from the LAN: unicast to anyone else is unknown."""
         self.counters = TrafficCounters()
         self.forwarded = 0
         """Frames that were delivered to at least one member."""
@@ -127,6 +134,7 @@ class Room:
             del self.by_mac[member.mac]
         else:
             self.gateway = None
+            self.lan_macs.clear()
 
     def others(self, member: Member) -> Iterator[Member]:
         """Everyone but `member`."""

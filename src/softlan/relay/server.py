@@ -13,10 +13,10 @@ from softlan.quic.connection import Connection
 from softlan.quic.endpoint import Endpoint, EndpointDriver, ServerSide
 from softlan.quic.trust import Credentials
 from softlan.quic.udp import open_udp
-from softlan.relay.filters import Policy
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay
 from softlan.relay.session import Session
+from softlan.relay.settings import RoomBook, RoomSettings
 
 TICK = 0.5  # seconds
 FAREWELL_TIME = 0.5  # seconds for the goodbyes to be acknowledged
@@ -30,7 +30,8 @@ class RelayConfig:
     """Where to listen; host "" is every address, IPv6 and IPv4."""
     credentials: Credentials
     limits: RelayLimits = field(default_factory=RelayLimits)
-    policy: Policy = field(default_factory=Policy)
+    rooms: RoomBook = field(default_factory=lambda: RoomBook(RoomSettings()))
+    """MTU and policy of rooms."""
     frame_log: FrameLogMode = FrameLogMode.OFF
     retry_above: int = 64
     """With more handshakes pending than this, addresses are validated by Retry first."""
@@ -46,7 +47,7 @@ async def serve(config: RelayConfig) -> None:
     loop = asyncio.get_running_loop()
     log = get_logger("relay")
     frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
-    relay = Relay(config.limits, config.policy, frame_log, log)
+    relay = Relay(config.limits, config.rooms, frame_log, log)
 
     def accept(connection: Connection) -> Session:
         return relay.accept(connection, time.monotonic())

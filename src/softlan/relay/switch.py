@@ -4,28 +4,30 @@ This is the relay's hot path. Nothing is made for a frame but slices of it; its 
 """
 
 from softlan.obs.frame_log import FrameLog
+from softlan.policy.engine import PolicyEngine
 from softlan.proto.drop import Action, DropReason
 from softlan.proto.overlay import HEADER_LENGTH, Kind, parse
-from softlan.relay.filters import Policy
 from softlan.relay.room import Member, Room
 
 _MIN_ETHERNET = HEADER_LENGTH + 14
 _DESTINATION = slice(HEADER_LENGTH, HEADER_LENGTH + 6)
+_SOURCE = slice(HEADER_LENGTH + 6, HEADER_LENGTH + 12)
 
 
 class Switch:
     """Forwards for one room, by its policy."""
 
-    def __init__(self, room: Room, policy: Policy, log: FrameLog) -> None:
+    def __init__(self, room: Room, policy: PolicyEngine, log: FrameLog) -> None:
         self.room = room
-        self.policy = policy
+        self._verdict = policy.verdict
         self._log = log
 
     def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
         """Take a burst from `ingress`: each datagram is delivered, or counted with the reason why not."""
         room, log = self.room, self._log
         header, budget, own_mac, room_mtu = ingress.header, ingress.budget, ingress.mac, room.mtu
-        by_mac, verdict, log_all = room.by_mac, self.policy.verdict, log.all
+        by_mac, verdict, log_all = room.by_mac, self._verdict, log.all
+        rates, lan_macs = ingress.rates, room.lan_macs
         frames = size = 0
         ingress.last_seen = now
         for datagram in datagrams:
@@ -35,14 +37,25 @@ class Switch:
                 continue
             frames += 1
             size += length - HEADER_LENGTH
-            reason = verdict(datagram, own_mac=own_mac, clients=by_mac, room_mtu=room_mtu)
+            reason = verdict(datagram, HEADER_LENGTH, own_mac, by_mac, room_mtu)
             if reason is not None:
                 self._drop(ingress, datagram, reason, now)
                 continue
+            if rates is None:
+                lan_macs.learn(datagram[_SOURCE])
             if datagram[HEADER_LENGTH] & 1:
+                if rates is not None and (reason := rates.broadcast(length - HEADER_LENGTH, now)) is not None:
+                    self._drop(ingress, datagram, reason, now)
+                    continue
                 targets = self._flood(ingress, datagram, now)
             else:
-                target = by_mac.get(datagram[_DESTINATION])
+                destination = datagram[_DESTINATION]
+                target = by_mac.get(destination)
+                if rates is not None:
+                    take = rates.unicast if target is not None or destination in lan_macs else rates.unknown_unicast
+                    if (reason := take(length - HEADER_LENGTH, now)) is not None:
+                        self._drop(ingress, datagram, reason, now)
+                        continue
                 if target is None:
                     target = room.gateway
                     if target is None or target is ingress:

@@ -1,0 +1,84 @@
+"""The relay's and the gateway's config file: TOML, for what is too long for flags.
+
+```toml
+[policy]                  # for every room; the rules are those of softlan.policy.rules
+broadcast_rate = 100
+
+[rooms.ROOM1]
+mtu = 1300
+
+[rooms.ROOM1.policy]      # on top of [policy]
+ipv6_ra = false
+```
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from softlan.ctrl.messages import room_ok
+from softlan.errors import UsageError
+from softlan.policy.rules import Policy, from_mapping
+from softlan.proto.budget import MAX_MTU, MIN_MTU
+from softlan.relay.settings import RoomBook, RoomSettings
+
+
+def load_rooms(path: Path | None, default_mtu: int) -> RoomBook:
+    """Read the settings of rooms; without a file, or where it says nothing, the defaults. Raises UsageError."""
+    content = _read(path) if path is not None else {}
+    _known(content, ("policy", "rooms"), str(path))
+    policy = from_mapping(_table(content, "policy", str(path)), where="policy")
+    named: dict[str, RoomSettings] = {}
+    for room, settings in _table(content, "rooms", str(path)).items():
+        where = f"rooms.{room}"
+        if not room_ok(room):
+            raise UsageError(f"{path}: {where}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
+        if not isinstance(settings, dict):
+            raise UsageError(f"{path}: {where} must be a table")
+        _known(settings, ("mtu", "policy"), f"{path}: {where}")
+        mtu = settings.get("mtu", default_mtu)
+        if type(mtu) is not int or not MIN_MTU <= mtu <= MAX_MTU:
+            raise UsageError(f"{path}: {where}.mtu must be {MIN_MTU} to {MAX_MTU}")
+        own = _table(settings, "policy", f"{path}: {where}")
+        named[room] = RoomSettings(mtu, from_mapping(own, policy, where=f"{where}.policy"))
+    return RoomBook(RoomSettings(default_mtu, policy), named)
+
+
+def show_rooms(rooms: RoomBook) -> str:
+    """The settings in force, as a config file that would give the same: all of them, for the default and each room."""
+    lines = [
+        f"# rooms have an MTU of {rooms.default.mtu} unless said otherwise",
+        *_policy("policy", rooms.default.policy),
+    ]
+    for room, settings in sorted(rooms.named.items()):
+        lines += ["", f"[rooms.{room}]", f"mtu = {settings.mtu}", *_policy(f"rooms.{room}.policy", settings.policy)]
+    return "\n".join(lines)
+
+
+def _policy(name: str, policy: Policy) -> list[str]:
+    # Booleans, numbers, strings and lists of strings are written alike in JSON and TOML.
+    return ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in policy.to_mapping().items())]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path} ({error.strerror}); give --config a file that exists") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}") from error
+
+
+def _table(content: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    table = content.get(key, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{where}: {key} must be a table, as in [{key}]")
+    return table
+
+
+def _known(content: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+    unknown = [key for key in content if key not in keys]
+    if unknown:
+        raise UsageError(f"{where}: there is no setting {unknown[0]!r}; there are {', '.join(keys)}")
