@@ -14,8 +14,9 @@ from softlan.errors import HostError
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import TrafficCounters
 from softlan.quic.configuration import client_configuration
-from softlan.quic.connection import CloseCause, Connection
-from softlan.quic.endpoint import ServerSide
+from softlan.quic.connection import Connection
+from softlan.quic.door import Door
+from softlan.quic.handler import CloseCause
 from softlan.quic.trust import Credentials, Trust, _make_development
 from softlan.relay.limits import RelayLimits
 
@@ -116,7 +117,7 @@ class Try:
 
 def alias(world: RoomWorld, address: SocketAddress, shown: Credentials | None = None) -> None:
     """The relay has another address, and may have another certificate there."""
-    side = ServerSide(shown or credentials(), lambda connection: world.relay.accept(connection, world.now))
+    side = Door(shown or credentials(), lambda connection: world.relay.accept(connection, world.now))
     world.endpoint(world.sock(address, Link(latency=0.0)), side)
 
 

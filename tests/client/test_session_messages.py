@@ -26,7 +26,8 @@ from softlan.ctrl.messages import (
 from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
 from softlan.proto.overlay import Kind, header
-from softlan.quic.connection import CloseCause, CloseCode, Connection
+from softlan.quic.connection import Connection
+from softlan.quic.handler import CloseCause, CloseCode
 
 
 class ScriptedRelay(Recorder):

@@ -4,7 +4,7 @@ import pytest
 from tests.support.wire import Link, World, credentials, trust
 
 from softlan.quic.configuration import client_configuration, server_configuration
-from softlan.quic.connection import CloseCause
+from softlan.quic.handler import CloseCause
 
 
 def test_the_key_exchange_is_safe_from_tomorrows_computers() -> None:

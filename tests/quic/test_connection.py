@@ -4,7 +4,7 @@ import pytest
 from tests.support.wire import Link, World
 
 from softlan.quic import connection as connection_module
-from softlan.quic.connection import CloseCause, CloseCode
+from softlan.quic.handler import CloseCause, CloseCode
 
 # Sizes
 

@@ -5,7 +5,8 @@ from tests.support.wire import RELAY, Link, World
 
 from softlan.net.address import SocketAddress
 from softlan.quic.breath import HOLD_LIMIT
-from softlan.quic.connection import HOLD_TIME, CloseCause
+from softlan.quic.connection import HOLD_TIME
+from softlan.quic.handler import CloseCause
 
 ELSEWHERE: SocketAddress = ("203.0.113.9", 1234)
 

@@ -6,8 +6,9 @@ import pytest
 from tests.support.wire import RELAY, Link, Recorder, World
 
 from softlan.net.address import SocketAddress
-from softlan.quic.connection import CloseCause, CloseCode, Connection
+from softlan.quic.connection import Connection
 from softlan.quic.endpoint import ACK_DELAY
+from softlan.quic.handler import CloseCause, CloseCode
 
 POOR = Link(latency=0.02, loss=0.05, duplicate=0.05, reorder=0.1)
 

@@ -10,8 +10,8 @@ from tests.support.wire import RELAY, Link, Server, World, trust
 
 from softlan.net.address import SocketAddress
 from softlan.quic.configuration import client_configuration
-from softlan.quic.connection import CloseCause
 from softlan.quic.endpoint import TURN_LIMIT
+from softlan.quic.handler import CloseCause
 
 STRANGER: SocketAddress = ("203.0.113.7", 7)
 

@@ -13,8 +13,8 @@ from tests.support.wire import RELAY, Link, Recorder, World
 
 from softlan.errors import HostError, UsageError
 from softlan.quic.configuration import client_configuration
-from softlan.quic.connection import CloseCause
-from softlan.quic.endpoint import ServerSide
+from softlan.quic.door import Door
+from softlan.quic.handler import CloseCause
 from softlan.quic.trust import (
     DEV_RENEW_BEFORE,
     DEV_VALIDITY,
@@ -74,7 +74,7 @@ def openssl(tmp_path: Path) -> OpenSsl:
 def shake_hands(credentials: Credentials, trust: Trust) -> Recorder:
     """A relay with `credentials`, and a client that accepts `trust`."""
     world = World()
-    world.endpoint(world.sock(RELAY, Link(latency=0.0)), ServerSide(credentials, Recorder))
+    world.endpoint(world.sock(RELAY, Link(latency=0.0)), Door(credentials, Recorder))
     client = world.connect(configuration=client_configuration(trust))
     world.run(lambda: client.ready or client.end, within=1)
     return client

@@ -3,7 +3,7 @@ from tests.support.relay_fakes import FakeConnection, Peer, RelayBench, mac
 
 from softlan.ctrl.messages import Disconnect, PeerJoined, PeerLeft, Reject, RejectCode, Role, Stats, Welcome
 from softlan.proto.overlay import Kind, encode
-from softlan.quic.connection import CloseCause, CloseCode
+from softlan.quic.handler import CloseCause, CloseCode
 from softlan.relay.session import State
 
 

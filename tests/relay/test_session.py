@@ -8,7 +8,7 @@ from softlan.ctrl.messages import Disconnect, PeerLeft, Reject, Stats, Welcome, 
 from softlan.proto.drop import DropReason
 from softlan.proto.overlay import Kind, encode_probe
 from softlan.proto.overlay import encode as encode_overlay
-from softlan.quic.connection import CloseCause, CloseCode
+from softlan.quic.handler import CloseCause, CloseCode
 from softlan.relay.session import State
 
 HELLO = {"type": "hello", "version": 1, "role": "client", "room": "den", "mac": "02:00:00:00:00:01"}

@@ -13,7 +13,9 @@ from tests.support.aioquic_peer import PATIENCE, AioquicPeer, connected
 from softlan.net.address import HostPort
 from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
-from softlan.quic.endpoint import Endpoint, EndpointDriver, ServerSide
+from softlan.quic.door import Door
+from softlan.quic.driver import EndpointDriver
+from softlan.quic.endpoint import Endpoint
 from softlan.quic.trust import Credentials, Trust, development_credentials, load_trust, write_der
 from softlan.quic.udp import open_udp
 from softlan.relay.limits import RelayLimits
@@ -31,7 +33,7 @@ class LiveRelay:
         self.relay = Relay(limits, RoomBook(RoomSettings()), FrameLog.off(), get_logger("relay"))
         sock = open_udp(HostPort("127.0.0.1", 0))
         self.port: int = sock.local_address[1]
-        server = ServerSide(
+        server = Door(
             credentials, lambda connection: self.relay.accept(connection, time.monotonic()), retry_above=retry_above
         )
         self.endpoint = Endpoint(sock, server)

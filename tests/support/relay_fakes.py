@@ -10,7 +10,8 @@ from softlan.obs.frame_log import FrameLog
 from softlan.policy.rates import ClientRates
 from softlan.policy.rules import Policy
 from softlan.proto.mac import format_mac
-from softlan.quic.connection import CloseCode, Connection
+from softlan.quic.connection import Connection
+from softlan.quic.handler import CloseCode
 from softlan.relay.limits import RelayLimits, TokenBucket
 from softlan.relay.relay import Relay
 from softlan.relay.room import Member

@@ -21,7 +21,9 @@ from softlan.net.address import HostPort, SocketAddress
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
-from softlan.quic.endpoint import Endpoint, EndpointDriver, ServerSide
+from softlan.quic.door import Door
+from softlan.quic.driver import EndpointDriver
+from softlan.quic.endpoint import Endpoint
 from softlan.quic.trust import Trust
 from softlan.quic.udp import open_udp
 from softlan.relay.limits import RelayLimits
@@ -49,7 +51,7 @@ class Host:
         )
         sock = open_udp(HostPort("127.0.0.1", self.port))
         self.port = sock.local_address[1]
-        side = ServerSide(credentials(), lambda connection: relay.accept(connection, time.monotonic()))
+        side = Door(credentials(), lambda connection: relay.accept(connection, time.monotonic()))
         self._driver = EndpointDriver(Endpoint(sock, side), asyncio.get_running_loop())
 
     def kill(self) -> None:

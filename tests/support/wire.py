@@ -26,8 +26,10 @@ from tests.support.clock import Clock
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import UdpCounters
 from softlan.quic.configuration import client_configuration
-from softlan.quic.connection import CloseCause, Connection, Handler
-from softlan.quic.endpoint import Endpoint, ServerSide
+from softlan.quic.connection import Connection
+from softlan.quic.door import Door
+from softlan.quic.endpoint import Endpoint
+from softlan.quic.handler import CloseCause, Handler
 from softlan.quic.trust import Credentials, Trust, development_credentials, load_trust
 from softlan.quic.udp import Received
 
@@ -246,7 +248,7 @@ class World:
             self.wire, address or (f"198.51.100.{next(self._numbers)}", 50000), link or replace(self.link)
         )
 
-    def endpoint(self, sock: WireSocket, server: ServerSide | None = None) -> Endpoint:
+    def endpoint(self, sock: WireSocket, server: Door | None = None) -> Endpoint:
         """An endpoint that lives in this world."""
         endpoint = Endpoint(sock, server)
         self.turns[endpoint] = 0
@@ -262,7 +264,7 @@ class World:
             return peers[-1]
 
         peers: list[Recorder] = []
-        side = ServerSide(credentials(), accept or record, **options)
+        side = Door(credentials(), accept or record, **options)
         return Server(self.endpoint(self.sock(RELAY, link or Link(latency=0.0)), side), peers)
 
     def connect(

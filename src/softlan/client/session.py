@@ -34,7 +34,8 @@ from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
 from softlan.proto.ethernet import parse as parse_ethernet
 from softlan.proto.mac import format_mac
 from softlan.proto.overlay import HEADER_LENGTH, Kind, header, parse, probe_nonce
-from softlan.quic.connection import CloseCause, CloseCode, Connection
+from softlan.quic.connection import Connection
+from softlan.quic.handler import CloseCause, CloseCode
 from softlan.quic.udp import widest_payload
 
 WELCOME_TIMEOUT = 5.0  # seconds from the hello

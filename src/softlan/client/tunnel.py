@@ -23,7 +23,8 @@ from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
 from softlan.quic.configuration import IDLE_TIMEOUT
 from softlan.quic.connection import Connection
-from softlan.quic.endpoint import Endpoint, EndpointDriver
+from softlan.quic.driver import EndpointDriver
+from softlan.quic.endpoint import Endpoint
 from softlan.quic.trust import Trust
 from softlan.quic.udp import open_udp, peer_address, plain_host
 

@@ -1,38 +1,27 @@
 """Many QUIC connections on one UDP socket: routing by connection ID, timers in a heap, one flush a turn.
 
 The endpoint itself knows no clock and no event loop: something calls `receive` when the socket is readable, and
-`run_timers` when `next_deadline` has come, each with `now`. `EndpointDriver` is that something for asyncio.
+`run_timers` when `next_deadline` has come, each with `now`. `softlan.quic.driver` is that something for asyncio.
 In one turn a burst is read and sorted by connection, each connection takes its part at once, the handlers queue
 what they send, and every connection with something to send is flushed exactly once.
 """
 
-import asyncio
 import contextlib
 import heapq
 import itertools
-import os
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qh3 import QuicConfiguration
-from qh3._hazmat import pull_quic_header
 from qh3.quic.connection import QuicConnection
-from qh3.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation
 
 from softlan.net.address import SocketAddress
 from softlan.obs.logging import get_logger
-from softlan.quic.configuration import (
-    CONNECTION_ID_LENGTH,
-    MAX_UDP_PAYLOAD,
-    MIN_UDP_PAYLOAD,
-    PACKET_SIZES,
-    server_configuration,
-)
-from softlan.quic.connection import Connection, Handler
-from softlan.quic.retry import RetryTokens
-from softlan.quic.trust import Credentials
-from softlan.quic.udp import UdpSocket, widest_payload
+from softlan.quic.configuration import CONNECTION_ID_LENGTH
+from softlan.quic.connection import Connection
+from softlan.quic.door import Door, read_long_header
+from softlan.quic.handler import Handler
+from softlan.quic.udp import UdpSocket
 
 # An acknowledgement may wait this long for data to travel with (RFC 9000, section 13.2.1, allows 25 ms): a
 # connection that only receives then sends one for many packets instead of one for each.
@@ -46,47 +35,20 @@ TURN_LIMIT = 512
 
 _SHORT_HEADER_END = 1 + CONNECTION_ID_LENGTH
 _LONG_HEADER = 0x80
-_MIN_INITIAL = 1200  # RFC 9000, section 14.1
-_MIN_ORIGINAL_CID = 8  # RFC 9000, section 7.2
-# The library's first flight is this big where the path allows it, and smaller after a loss. A peer whose
-# first packet is smaller is on a narrow path, and is answered in packets that fit it.
-_WIDE_INITIAL = 1280
 
 _log = get_logger("quic")
 _T = TypeVar("_T")
 
 
-class ServerSide:
-    """What an endpoint needs to accept connections."""
-
-    def __init__(
-        self,
-        credentials: Credentials,
-        accept: Callable[[Connection], Handler],
-        *,
-        retry_above: int = 64,
-        max_pending: int = 1024,
-    ) -> None:
-        self.accept = accept
-        """Makes the handler of a new connection."""
-        self.retry_above = retry_above
-        """With more handshakes pending than this, an address is validated by Retry first."""
-        self.max_pending = max_pending
-        """With this many handshakes pending, new ones are ignored."""
-        self.configurations = {size: server_configuration(credentials, size) for size in PACKET_SIZES}
-
-
 class Endpoint:
     """Connections over one socket, as a server, a client or both."""
 
-    def __init__(self, sock: UdpSocket, server: ServerSide | None = None) -> None:
+    def __init__(self, sock: UdpSocket, door: Door | None = None) -> None:
         self.sock = sock
         self.connections: set[Connection] = set()
-        self.retries_sent = 0
         self.ignored = 0
         """Datagrams that belong to no connection and start none."""
-        self._server = server
-        self._tokens = RetryTokens()
+        self._door = door
         self._by_cid: dict[bytes, Connection] = {}
         self._pending: set[Connection] = set()
         self._dirty: list[Connection] = []
@@ -173,6 +135,11 @@ class Endpoint:
                 else:
                     self._arm(connection, connection.deadline(), now + MIN_WAIT)
 
+    @property
+    def retries_sent(self) -> int:
+        """How many peers had to prove their address first."""
+        return self._door.retries_sent if self._door is not None else 0
+
     # What the connections call (connection.Owner)
 
     def mark_dirty(self, connection: Connection) -> None:
@@ -238,97 +205,26 @@ class Endpoint:
 
     def _route(self, data: bytes, address: SocketAddress, now: float) -> Connection | None:
         """The connection of a packet with a long header or of an unknown connection ID; maybe a new one."""
-        if not data or not data[0] & _LONG_HEADER:
+        header = read_long_header(data)
+        if header is None:
             self.ignored += 1
             return None
-        try:
-            header = pull_quic_header(data, 0, CONNECTION_ID_LENGTH)
-        except ValueError:
-            self.ignored += 1
-            return None
-        version, packet_type, destination, source, token = (
-            header[0],
-            header[1],
-            header[3],
-            header[4],
-            header[5],
-        )
-        connection = self._by_cid.get(destination)
+        connection = self._by_cid.get(header.destination)
         if connection is not None:
             return connection
-        server = self._server
-        if server is None or len(data) < _MIN_INITIAL:
+        door = self._door
+        outcome = door.knock(header, data, address, len(self._pending), now) if door is not None else None
+        if door is not None and isinstance(outcome, QuicConnection):
+            connection = self._add(outcome, address, door.accept)
+            self._pending.add(connection)
+            self.add_cid(header.destination, connection)
+            self.add_cid(connection.source_cid, connection)
+            return connection
+        if isinstance(outcome, bytes):
+            self.sock.send([outcome], address)
+        else:
             self.ignored += 1
-            return None
-        versions = server.configurations[MAX_UDP_PAYLOAD].supported_versions
-        if version is None or version not in versions:
-            if not version:  # itself a Version Negotiation packet
-                self.ignored += 1
-            else:
-                self.sock.send(
-                    [
-                        encode_quic_version_negotiation(
-                            source_cid=destination, destination_cid=source, supported_versions=versions
-                        )
-                    ],
-                    address,
-                )
-            return None
-        if (
-            packet_type != QuicPacketType.INITIAL
-            or len(destination) < _MIN_ORIGINAL_CID
-            or len(self._pending) >= server.max_pending
-        ):
-            self.ignored += 1
-            return None
-        return self._accept(server, data, address, destination, source, token, version, now)
-
-    def _accept(
-        self,
-        server: ServerSide,
-        data: bytes,
-        address: SocketAddress,
-        destination: bytes,
-        source: bytes,
-        token: bytes,
-        version: int,
-        now: float,
-    ) -> Connection | None:
-        original, retry = destination, None
-        if token:
-            # Tokens come from our Retry packets alone. With one that is no good a handshake could only fail, and
-            # would look like an impostor's; without an answer the peer tries again.
-            opened = self._tokens.open(token, address, now)
-            if opened is None or opened[1] != destination:
-                self.ignored += 1
-                return None
-            original, retry = opened
-        elif len(self._pending) >= server.retry_above or _is_padded_behind(data):
-            self._send_retry(address, destination, source, version, now)
-            return None
-        size = widest_payload(address) if len(data) >= _WIDE_INITIAL else MIN_UDP_PAYLOAD
-        quic = QuicConnection(
-            configuration=server.configurations[size],
-            original_destination_connection_id=original,
-            retry_source_connection_id=retry,
-        )
-        connection = self._add(quic, address, server.accept)
-        self._pending.add(connection)
-        self.add_cid(destination, connection)
-        self.add_cid(connection.source_cid, connection)
-        return connection
-
-    def _send_retry(self, address: SocketAddress, destination: bytes, source: bytes, version: int, now: float) -> None:
-        cid = os.urandom(CONNECTION_ID_LENGTH)
-        self.retries_sent += 1
-        packet = encode_quic_retry(
-            version=version,
-            source_cid=cid,
-            destination_cid=source,
-            original_destination_cid=destination,
-            retry_token=self._tokens.seal(address, destination, cid, now),
-        )
-        self.sock.send([packet], address)
+        return None
 
     # Connections and timers
 
@@ -361,56 +257,3 @@ class Endpoint:
                 end += 1
             self.sock.send([data for data, _ in packets[start:end]], address)
             start = end
-
-
-def _is_padded_behind(data: bytes) -> bool:
-    """Whether there is more in a datagram than its first packet; RFC 9000, section 14.1, lets a peer pad so.
-
-    Until an address is validated, the library answers with three times the bytes of the packets alone, where
-    section 8.1 counts datagrams: too little for a certificate, and then it fails. A Retry validates the address.
-    """
-    end: int = pull_quic_header(data, 0, CONNECTION_ID_LENGTH)[9]
-    return end != len(data)
-
-
-class EndpointDriver:
-    """Runs an endpoint in an asyncio loop: readiness of its socket, and its next timer."""
-
-    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
-        self.endpoint = endpoint
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
-        loop.add_reader(endpoint.sock.fileno(), self._readable)
-
-    def flush(self) -> None:
-        """Send what has been queued from outside of the endpoint's own turns."""
-        self.endpoint.flush(time.monotonic())
-        self._rearm()
-
-    def close(self) -> None:
-        """Stop, and close the socket. Connections that are open just end."""
-        self._loop.remove_reader(self.endpoint.sock.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
-        self.endpoint.sock.close()
-
-    def _readable(self) -> None:
-        self.endpoint.receive(time.monotonic())
-        self._rearm()
-
-    def _due(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        self.endpoint.run_timers(time.monotonic())
-        self._rearm()
-
-    def _rearm(self) -> None:
-        """Keep one timer in the loop, and touch it only when the next deadline comes before it."""
-        deadline = self.endpoint.next_deadline()
-        if deadline is None or deadline >= self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        # asyncio's own clock is time.monotonic(): deadlines carry over as they are.
-        self._timer = self._loop.call_at(deadline, self._due)

@@ -10,7 +10,9 @@ from softlan.net.address import HostPort
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.obs.logging import get_logger
 from softlan.quic.connection import Connection
-from softlan.quic.endpoint import Endpoint, EndpointDriver, ServerSide
+from softlan.quic.door import Door
+from softlan.quic.driver import EndpointDriver
+from softlan.quic.endpoint import Endpoint
 from softlan.quic.trust import Credentials
 from softlan.quic.udp import open_udp
 from softlan.relay.limits import RelayLimits
@@ -53,7 +55,7 @@ async def serve(config: RelayConfig) -> None:
         return relay.accept(connection, time.monotonic())
 
     sock = open_udp(config.listen)
-    endpoint = Endpoint(sock, ServerSide(config.credentials, accept, retry_above=config.retry_above))
+    endpoint = Endpoint(sock, Door(config.credentials, accept, retry_above=config.retry_above))
     driver = EndpointDriver(endpoint, loop)
     stop = asyncio.Event()
 

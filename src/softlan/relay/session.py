@@ -17,7 +17,8 @@ from softlan.ctrl.messages import (
 )
 from softlan.net.address import SocketAddress
 from softlan.proto.overlay import Kind, parse
-from softlan.quic.connection import CloseCause, CloseCode, Connection
+from softlan.quic.connection import Connection
+from softlan.quic.handler import CloseCause, CloseCode
 from softlan.relay.limits import TokenBucket
 from softlan.relay.room import Member
 from softlan.relay.switch import Switch
