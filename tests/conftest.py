@@ -1,7 +1,12 @@
 """What every test shares: the skip policy, and the fixtures of tests/support."""
 
 import pytest
+from hypothesis import settings
 from tests.support.tools import require_namespaces
+
+# No test depends on how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 pytest_plugins = ["tests.support.netns"]
 

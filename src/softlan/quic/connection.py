@@ -102,7 +102,7 @@ class Connection:
         if self._holds:
             self._held.append(data)
             return True
-        self._quic.send_datagram_frame(data)
+        inside.send_datagram(self._quic, data)
         if not self.dirty:
             self._owner.mark_dirty(self)
         return True
@@ -171,16 +171,22 @@ class Connection:
 
     def receive(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
         """Take UDP datagrams that came from `address`, and hand on what they bring."""
+        burst: list[bytes] = []
         try:
             if address == self.address:
                 self._stray = None
-                self._take(datagrams, address, now)
+                if self.established:
+                    burst = inside.take(self._quic, datagrams, address, now)
+                else:
+                    self._take(datagrams, address, now)
             elif self._is_client or not self.established:
                 return  # RFC 9000, section 9: a server stays where it is, and nobody moves during the handshake
             else:
                 self._take_from_elsewhere(datagrams, address, now)
         except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
             self.fail(f"protocol error: {error}", now)
+        if burst:
+            self._deliver(burst, now)
         self._dispatch(now)
 
     def handle_timer(self, now: float) -> None:
@@ -314,7 +320,7 @@ class Connection:
     def _collect(self, now: float) -> Packets:
         out, self._early = self._early, []
         if not self._failed:
-            out += self._quic.datagrams_to_send(now)
+            out += inside.packets(self._quic, now)
         if self._close_with is not None:
             # Only now: closing makes the library drop what is still queued.
             if self._new_address is None and not self._failed:

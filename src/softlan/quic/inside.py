@@ -6,9 +6,16 @@ Each has a fallback, so that a library that changes inside costs a refinement an
 import enum
 from typing import Any, NamedTuple
 
+from qh3._hazmat import QuicConnectionCore
 from qh3.quic.connection import QuicConnection
 
 from softlan.net.address import SocketAddress
+
+_IS_KNOWN = hasattr(QuicConnection, "_drain_core") and all(
+    hasattr(QuicConnectionCore, name)
+    for name in ("receive_datagram", "receive_many_datagrams", "next_event", "poll_transmit", "send_datagram")
+)
+"""Whether the core can be driven directly."""
 
 
 class Ending(enum.Enum):
@@ -100,6 +107,76 @@ def limit_payload(quic: QuicConnection, size: int) -> bool:
         size,
     )
     return True
+
+
+def take(quic: QuicConnection, datagrams: list[bytes], address: SocketAddress, now: float) -> list[bytes]:
+    """Take UDP datagrams after the handshake, and return the DATAGRAM payloads that came before anything else.
+
+    The public calls do the same and make an object of each payload, which is half of what receiving one costs. What
+    comes after is left to `next_event`.
+    """
+    core = _core(quic)
+    if not _IS_KNOWN or core is None:
+        quic.receive_many_datagrams(datagrams, address, now)
+        return []
+    if len(datagrams) == 1:
+        core.receive_datagram(datagrams[0], address, now, len(datagrams[0]))
+    else:
+        core.receive_many_datagrams(datagrams, address, now)
+    payloads: list[bytes] = []
+    next_event = core.next_event
+    while (event := next_event()) is not None:
+        if event[0] != "datagram":
+            _put_back(quic, core, event)
+            break
+        payloads.append(event[1])
+    return payloads
+
+
+def packets(quic: QuicConnection, now: float) -> list[tuple[bytes, SocketAddress]]:
+    """`datagrams_to_send`, without what the library's logger needs of each."""
+    core = _core(quic)
+    if not _IS_KNOWN or core is None:
+        made: list[tuple[bytes, SocketAddress]] = quic.datagrams_to_send(now)
+        return made
+    out: list[tuple[bytes, SocketAddress]] = []
+    poll = core.poll_transmit
+    while (packet := poll(now)) is not None:
+        out.append((packet[0], packet[1]))
+    return out
+
+
+def send_datagram(quic: QuicConnection, data: bytes) -> None:
+    """`send_datagram_frame`, straight to the core."""
+    core = _core(quic)
+    if _IS_KNOWN and core is not None:
+        core.send_datagram(data)
+    else:
+        quic.send_datagram_frame(data)
+
+
+class _PutBack:
+    """A core whose next event is one that was drawn already."""
+
+    def __init__(self, core: Any, event: tuple[Any, ...]) -> None:
+        self._core = core
+        self._event: tuple[Any, ...] | None = event
+
+    def next_event(self) -> tuple[Any, ...] | None:
+        event, self._event = self._event, None
+        return event if event is not None else self._core.next_event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+
+def _put_back(quic: QuicConnection, core: Any, event: tuple[Any, ...]) -> None:
+    """Let the library deal with an event and all behind it."""
+    quic._core = _PutBack(core, event)
+    try:
+        quic._drain_core()
+    finally:
+        quic._core = core
 
 
 def _core(quic: QuicConnection) -> Any:
