@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
+ATHERIS_VERSION := 3.0.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools test lint types pytest format demo lock clean
+.PHONY: help setup tools test lint types pytest format demo fuzz lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,10 @@ pytest: setup ## the tests alone; ARGS="-k word" picks some
 format: setup ## lets ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+fuzz: setup ## coverage-guided fuzzing of every parser; SECONDS=600 is the time for each
+	$(BIN)/python -m pip install -qq --disable-pip-version-check atheris==$(ATHERIS_VERSION)
+	$(BIN)/python -m fuzz.run --seconds $(or $(SECONDS),600)
 
 lock: ## writes the lock anew from pyproject.toml; UPGRADE=1 takes newer releases
 	test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install -qq uv==$(UV_VERSION); }
