@@ -20,6 +20,7 @@ ip iproute2
 ping iputils-ping
 dnsmasq dnsmasq-base
 udhcpc udhcpc
+radvd radvd
 ethtool ethtool
 iperf3 iperf3
 tcpdump tcpdump

@@ -141,7 +141,7 @@ def test_any_bytes_get_a_verdict(data: bytes, own_mac: bytes | None) -> None:
 # The source
 
 
-@pytest.mark.parametrize("source", [bytes(6), b"\xff" * 6, bytes.fromhex("01005e000001"), CLIENT, OTHER_CLIENT])
+@pytest.mark.parametrize("source", [bytes(6), b"\xff" * 6, bytes.fromhex("01005e000002"), CLIENT, OTHER_CLIENT])
 def test_the_gateway_may_not_send_as_nobody_as_a_group_or_as_a_client(source: bytes) -> None:
     frame = ether(kind(0x88B5), bytes(46), src=source)
     assert from_gateway(frame) is DropReason.INVALID_SOURCE
@@ -153,6 +153,66 @@ def test_a_client_that_bridges_speaks_for_its_own_frames_only() -> None:
     engine = PolicyEngine(Policy(invalid_source=False))
     assert from_client(ether(kind(packets.ARP), arp(LAN_HOST), src=LAN_HOST), engine) is None
     assert from_client(ether(kind(packets.ARP), arp(CLIENT), src=LAN_HOST), engine) is DropReason.ARP_SPOOF
+
+
+# Switch control
+
+
+@pytest.mark.parametrize(
+    ("destination", "reserved"),
+    [
+        *((f"0180c20000{last:02x}", True) for last in range(16)),
+        ("0180c2000010", False),
+        ("0180c2000100", False),
+        ("01000ccccccb", False),
+        ("01000ccccccc", True),
+        ("01000ccccccd", True),
+        ("01000cccccce", False),
+    ],
+)
+def test_groups_of_switches(destination: str, reserved: bool) -> None:
+    frame = ether(kind(0x88B5), dst=bytes.fromhex(destination))
+    assert from_client(frame) is (DropReason.SWITCH_CONTROL if reserved else None)
+
+
+def test_spanning_tree_is_told_by_either_sap() -> None:
+    assert from_client(ether(llc(b"", dsap=0x42, ssap=0xE0))) is DropReason.SWITCH_CONTROL
+    assert from_client(ether(llc(b"", dsap=0xE0, ssap=0x42))) is DropReason.SWITCH_CONTROL
+    assert from_client(ether(llc(b"", dsap=0xE0, control=0x42))) is None
+
+
+# ARP and neighbour discovery
+
+
+def test_arp_is_read_whole_or_not_at_all() -> None:
+    frame = ether(kind(packets.ARP), arp(CLIENT))
+    assert from_client(frame) is None
+    assert from_client(frame[:-1]) is DropReason.ARP_SPOOF
+
+
+def advertisement(*options: bytes) -> bytes:
+    return ether(V6, ipv6(packets.neighbour_advertisement(*options), packets.ICMPV6))
+
+
+OWN, NONCE = packets.link_layer_option(2, CLIENT), bytes.fromhex("0e01b1b2b3b4b5b6")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([OWN, NONCE], None),
+        ([NONCE, OWN], None),
+        ([packets.link_layer_option(1, CLIENT)], None),
+        ([b"\x0e\x02" + bytes(14), OWN], None),
+        ([NONCE] * 31, None),
+        ([NONCE] * 32, DropReason.ND_SPOOF),  # nobody sends so many
+        ([b"\x0e\x02" + bytes(6)], DropReason.ND_SPOOF),  # it breaks off
+        ([NONCE, b"\x0e\x00" + bytes(6)], DropReason.ND_SPOOF),
+        ([OWN, NONCE, packets.link_layer_option(1, LAN_HOST)], DropReason.ND_SPOOF),
+    ],
+)
+def test_options_of_neighbour_discovery(options: list[bytes], reason: DropReason | None) -> None:
+    assert from_client(advertisement(*options)) is reason
 
 
 # Size

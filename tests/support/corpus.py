@@ -500,6 +500,12 @@ _DHCP = (
         "DHCPv6 clients listen at their own port alone",
     ),
     Evasion(
+        "DHCPv6 server's port to another",
+        ether(kind(IPV6), ipv6(udp(547, 50000), UDP)),
+        DropReason.DHCPV6_SERVER,
+        "no client sends from there",
+    ),
+    Evasion(
         "advertise behind extension headers",
         ether(kind(IPV6), ipv6(*chain(HOP_BY_HOP, DESTINATION, AH, then=UDP, payload=_ADVERTISE))),
         DropReason.DHCPV6_SERVER,

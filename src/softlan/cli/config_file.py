@@ -29,19 +29,19 @@ def load_rooms(path: Path | None, default_mtu: int) -> RoomBook:
     """Read the settings of rooms; without a file, or where it says nothing, the defaults. Raises UsageError."""
     content = _read(path) if path is not None else {}
     _known(content, ("policy", "rooms"), str(path))
-    policy = from_mapping(_table(content, "policy", str(path)), where="policy")
+    policy = from_mapping(_table(content, "policy", str(path)), where=f"{path}: policy")
     named: dict[str, RoomSettings] = {}
     for room, settings in _table(content, "rooms", str(path)).items():
-        where = f"rooms.{room}"
         if not room_ok(room):
-            raise UsageError(f"{path}: {where}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
+            raise UsageError(f"{path}: rooms.{room!r}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
+        where = f"{path}: rooms.{room}"
         if not isinstance(settings, dict):
-            raise UsageError(f"{path}: {where} must be a table")
-        _known(settings, ("mtu", "policy"), f"{path}: {where}")
+            raise UsageError(f"{where} must be a table")
+        _known(settings, ("mtu", "policy"), where)
         mtu = settings.get("mtu", default_mtu)
         if type(mtu) is not int or not MIN_MTU <= mtu <= MAX_MTU:
-            raise UsageError(f"{path}: {where}.mtu must be {MIN_MTU} to {MAX_MTU}")
-        own = _table(settings, "policy", f"{path}: {where}")
+            raise UsageError(f"{where}.mtu must be {MIN_MTU} to {MAX_MTU}")
+        own = _table(settings, "policy", where)
         named[room] = RoomSettings(mtu, from_mapping(own, policy, where=f"{where}.policy"))
     return RoomBook(RoomSettings(default_mtu, policy), named)
 
@@ -67,7 +67,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror}); give --config a file that exists") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or a number of thousands of digits
         raise UsageError(f"{path} is no TOML: {error}") from error
 
 

@@ -50,7 +50,7 @@ class SecondLook:
     def peer_left(self, peer_id: int) -> None:
         """It left."""
         mac = self._macs.pop(peer_id, None)
-        if mac is not None:
+        if mac is not None and mac not in self._macs.values():
             self._clients.discard(mac)
 
     def passed(self, frames: list[bytes], now: float) -> list[bytes]:

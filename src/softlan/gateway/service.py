@@ -41,7 +41,10 @@ async def run_gateway(config: GatewayConfig) -> None:
     async with running() as stop:
         device = PacketSocket.open(config.interface)
         bridge = Bridge(device, counters, stop.fail)
-        frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
+        mode = config.frame_log
+        if config.look is LookMode.LOG and mode is FrameLogMode.OFF:
+            mode = FrameLogMode.DROPS  # or there would be nothing to see of it
+        frame_log = FrameLog(mode, lambda record: log.info("frame", **record))
         lan = Lan(bridge, CamRefresh(), SecondLook(config.look, PolicyEngine(config.policy), counters, frame_log))
         try:
             tunnel = Tunnel(config.tunnel, lan, counters, await resolve(config.tunnel.relay), frame_log)

@@ -225,7 +225,8 @@ class Connection:
         self._failed = True
         self.finished = self.finished or not inside.has_begun(self._quic)
         if self._close_with is None:
-            self._close_with = (int(CloseCode.INTERNAL), "internal error")
+            told = reason if cause is CloseCause.TIMEOUT else "internal error"
+            self._close_with = (int(CloseCode.INTERNAL), told)
         self._owner.mark_dirty(self)
         self._tell_closed(cause, reason, now)
 

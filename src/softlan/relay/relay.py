@@ -122,16 +122,15 @@ class Relay:
                 session.end(reason)
         for switch in self._switches.values():
             for member in switch.room.members.values():
-                cut = member.rates.report(now) if member.rates is not None else None
-                for limit, (frames, size) in (cut or {}).items():
-                    self.log.warning(
-                        "rate_limited",
-                        room=switch.room.name,
-                        who=member.describe(),
-                        limit=limit.value,
-                        frames=frames,
-                        bytes=size,
-                    )
+                self._report_rates(switch.room, member, now)
+
+    def _report_rates(self, room: Room, member: Member, now: float) -> None:
+        """Say once a second what a member's rates have stopped."""
+        cut = member.rates.report(now) if member.rates is not None else None
+        for limit, (frames, size) in (cut or {}).items():
+            self.log.warning(
+                "rate_limited", room=room.name, who=member.describe(), limit=limit.value, frames=frames, bytes=size
+            )
 
     def shut_down(self) -> None:
         """Tell every member, and refuse newcomers from now on."""
