@@ -65,7 +65,7 @@ def fuzz(name: str, arguments: list[str]) -> int:
     """In the child: instrument the package, hand over to libFuzzer, which ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["softlan.proto", "softlan.ctrl", "softlan.relay"]):
+    with atheris.instrument_imports(include=["softlan.proto", "softlan.ctrl", "softlan.policy"]):
         from fuzz.targets import TARGETS
 
     atheris.Setup([sys.argv[0], *arguments], TARGETS[name])

@@ -10,6 +10,7 @@ from softlan.client.session import Ended, EndKind, State
 from softlan.ctrl.messages import RejectCode, Role
 from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
+from softlan.quic.connection import PATH_LOST
 from softlan.relay.limits import RelayLimits
 
 # In and out
@@ -229,6 +230,6 @@ def test_where_that_is_impossible_it_is_told_within_a_moment(way: str) -> None:
         world.run(within=5)
         player.sock.rebind(home)
     world.run(lambda: player.ended, within=5)
-    assert player.ended == Ended(EndKind.LOST, "the connection ended: internal error")
+    assert player.ended == Ended(EndKind.LOST, f"the connection ended: {PATH_LOST}")
     again = world.join(mac=player.mac)
     assert again.welcome is not None

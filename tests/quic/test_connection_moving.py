@@ -5,7 +5,7 @@ from tests.support.wire import RELAY, Link, World
 
 from softlan.net.address import SocketAddress
 from softlan.quic.breath import HOLD_LIMIT
-from softlan.quic.connection import HOLD_TIME
+from softlan.quic.connection import HOLD_TIME, PATH_LOST
 from softlan.quic.handler import CloseCause
 
 ELSEWHERE: SocketAddress = ("203.0.113.9", 1234)
@@ -123,7 +123,7 @@ def test_where_the_library_cannot_follow_the_peer_is_told_to_come_again(moves: l
         world.run(within=0.5)
         client.sock.rebind(home if move == "home" else (ELSEWHERE[0], port))
     world.run(lambda: client.end, within=HOLD_TIME + 0.5)
-    assert client.end == (CloseCause.PEER, "internal error")
+    assert client.end == (CloseCause.PEER, PATH_LOST)
     assert server.end == (CloseCause.TIMEOUT, "the peer has moved, and its new address could not be validated")
 
 
@@ -135,7 +135,7 @@ def test_and_at_once_where_packets_are_limited() -> None:
     world.run(within=0.5)
     client.sock.rebind(ELSEWHERE)
     world.run(lambda: client.end, within=0.2)
-    assert client.end == (CloseCause.PEER, "internal error")
+    assert client.end == (CloseCause.PEER, PATH_LOST)
     assert server.end is not None
     assert server.end[0] is CloseCause.TIMEOUT
 

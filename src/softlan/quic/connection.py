@@ -33,7 +33,7 @@ KEY_UPDATE_PACKETS = 1 << 22
 HOLD_TIME = 2.0  # seconds for the validation: some attempts, on a path that loses packets
 
 _IDLE_TIMEOUT = "Idle timeout"  # the library's words for it
-_PATH_LOST = "the peer has moved, and its new address could not be validated"
+PATH_LOST = "the peer has moved, and its new address could not be validated"
 
 CONTROL_STREAM = 0  # the endpoint's first bidirectional stream (RFC 9000, section 2.1)
 
@@ -266,7 +266,7 @@ class Connection:
 
     def _give_up_path(self, now: float) -> None:
         self._hold_until = float("inf")
-        self.fail(_PATH_LOST, now, CloseCause.TIMEOUT)
+        self.fail(PATH_LOST, now, CloseCause.TIMEOUT)
 
     def _dispatch(self, now: float) -> None:
         """Hand the library's events to the handler."""
