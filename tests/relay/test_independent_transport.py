@@ -138,6 +138,15 @@ async def both_in(one: AioquicPeer, other: AioquicPeer) -> tuple[int, int]:
     return (await one.join())["peer_id"], (await other.join(mac="02:00:00:00:00:02"))["peer_id"]
 
 
+async def test_a_member_that_resets_its_control_stream_has_left(tmp_path: Path) -> None:
+    async with live_relay(tmp_path) as live, live.peer() as careless, live.peer() as other:
+        first, _ = await both_in(careless, other)
+        careless.reset_control()
+        left = await other.message("peer_left")
+        assert (left["peer_id"], left["reason"]) == (first, "disconnect:closed")
+        await careless.end()
+
+
 async def test_a_member_that_wants_no_control_messages_keeps_nobody_out(tmp_path: Path) -> None:
     async with live_relay(tmp_path) as live, live.peer() as stubborn, live.peer() as other, live.peer() as newcomer:
         first, second = await both_in(stubborn, other)

@@ -61,6 +61,13 @@ def test_each_address_has_its_own_bucket() -> None:
     assert limiter.retry_after("192.0.2.1", 2.0) is None
 
 
+def test_a_host_with_a_whole_prefix_of_ipv6_is_one() -> None:
+    limiter = AddressLimiter(rate=0.5, burst=2.0)
+    assert [limiter.retry_after(f"2001:db8:0:7::{number}", 0.0) for number in (1, 2)] == [None, None]
+    assert limiter.retry_after("2001:db8:0:7:ffff::3", 0.0) is not None
+    assert limiter.retry_after("2001:db8:0:8::1", 0.0) is None
+
+
 def test_it_remembers_a_bounded_number_of_addresses_and_forgets_the_longest_unseen() -> None:
     limiter = AddressLimiter(rate=1e-9, burst=1.0)
     assert limiter.retry_after("unseen", 0.0) is None

@@ -81,6 +81,11 @@ class AioquicPeer(QuicConnectionProtocol):
         self._quic.stop_stream(CONTROL, 0)
         self.transmit()
 
+    def reset_control(self) -> None:
+        """Give up our half of the control stream."""
+        self._quic.reset_stream(CONTROL, 0)
+        self.transmit()
+
     # Waiting
 
     async def until(self, condition: Callable[[], Any]) -> None:

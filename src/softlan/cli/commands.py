@@ -92,8 +92,10 @@ def relay(
         raise UsageError("--cert and --key go together: give both, or neither for a development certificate")
     if not MIN_MTU <= room_mtu <= MAX_MTU:
         raise UsageError(f"--room-mtu must be {MIN_MTU} to {MAX_MTU}")
-    if min(max_rooms, max_peers, max_room_peers) < 1 or max_room_peers > 60000:
-        raise UsageError("--max-rooms, --max-peers and --max-room-peers must be at least 1")
+    if min(max_rooms, max_peers) < 1:
+        raise UsageError("--max-rooms and --max-peers must be at least 1")
+    if not 1 <= max_room_peers <= 60000:
+        raise UsageError("--max-room-peers must be 1 to 60000")
     rooms = load_rooms(config, room_mtu)
     if print_config:
         print(show_rooms(rooms))

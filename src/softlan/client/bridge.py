@@ -11,6 +11,9 @@ from softlan.obs.logging import get_logger
 # Frames read from the device in one go: a burst is worth one flush, and the tunnel's own turn must not wait.
 BURST = 64
 
+# Bursts that a device may have kept from before the start: more than any socket's buffer holds.
+STALE_BURSTS = 256
+
 
 class Bridge:
     """A device on one side, `send` (a burst of frames into the tunnel) on the other."""
@@ -27,6 +30,15 @@ class Bridge:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read the device from now on."""
         self.device.attach(loop, self._readable)
+
+    def forget_waiting(self) -> None:
+        """Throw away what has waited in a device that nobody read: it is of the past."""
+        try:
+            for _ in range(STALE_BURSTS):
+                if not self.device.read_burst(BURST):
+                    return
+        except DeviceGone as error:
+            self._gone(error)
 
     def stop(self) -> None:
         """Read it no more."""

@@ -27,6 +27,7 @@ class Lan:
         self._look.joined(welcome.room, welcome.room_mtu)
         if not self._started:
             self._started = True
+            self._bridge.forget_waiting()  # captured since the interface was opened, which may be long ago
             self._bridge.start(asyncio.get_running_loop())
             self._log.info("bridging", interface=self._bridge.device.name, room=welcome.room)
 

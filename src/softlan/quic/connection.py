@@ -295,6 +295,9 @@ class Connection:
         if isinstance(event, events.StreamDataReceived):
             if event.stream_id == CONTROL_STREAM and not self._told:
                 self.handler.stream_received(event.data, event.end_stream, now)
+        elif isinstance(event, events.StreamReset):
+            if event.stream_id == CONTROL_STREAM and not self._told:
+                self.handler.stream_received(b"", True, now)  # as good as its end
         elif isinstance(event, events.HandshakeCompleted):
             self.established = True
             self.refresh_capacity()

@@ -243,8 +243,11 @@ class Endpoint:
 
     def _arm(self, connection: Connection, deadline: float | None, earliest: float) -> None:
         """See that the heap wakes us by `deadline`. An entry that is too early just looks again (idle timers move)."""
-        if deadline is not None and deadline < connection.armed:
-            connection.armed = deadline = max(deadline, earliest)
+        if deadline is None:
+            return
+        deadline = max(deadline, earliest)
+        if deadline < connection.armed:
+            connection.armed = deadline
             heapq.heappush(self._heap, (deadline, next(self._order), connection))
 
     def _send(self, packets: list[tuple[bytes, SocketAddress]]) -> None:

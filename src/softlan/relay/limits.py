@@ -1,5 +1,6 @@
 """Bounds of a relay, and token buckets to keep them."""
 
+import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -63,7 +64,10 @@ class TokenBucket:
 
 
 class AddressLimiter:
-    """One bucket for each address; bounded, the longest unseen address is forgotten first."""
+    """One bucket for each address; bounded, the longest unseen address is forgotten first.
+
+    Of IPv6 the /64 counts: that is what a single host has for itself (RFC 6177).
+    """
 
     MAX_ADDRESSES = 4096
 
@@ -74,6 +78,8 @@ class AddressLimiter:
 
     def retry_after(self, address: str, now: float) -> float | None:
         """None if `address` may go on now, else the seconds that it should wait."""
+        if ":" in address:
+            address = str(ipaddress.ip_network((address, 64), strict=False))
         bucket = self._buckets.get(address)
         if bucket is None:
             bucket = self._buckets[address] = TokenBucket(self._rate, self._burst, now)
