@@ -11,10 +11,10 @@ ATHERIS_VERSION := 3.0.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools test lint types pytest format demo fuzz lock clean
+.PHONY: help setup tools test lint types pytest format demo fuzz bench bench-e2e lock clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: setup lint types pytest ## style, types and all tests
 
@@ -51,6 +51,14 @@ format: setup ## lets ruff mend what it can
 fuzz: setup ## coverage-guided fuzzing of every parser; SECONDS=600 is the time for each
 	$(BIN)/python -m pip install -qq --disable-pip-version-check atheris==$(ATHERIS_VERSION)
 	$(BIN)/python -m fuzz.run --seconds $(or $(SECONDS),600)
+
+bench: setup ## what single parts cost, beside the last run; ARGS="-k policy" picks some
+	$(BIN)/pytest bench/micro -p no:xdist -p no:cacheprovider --benchmark-autosave \
+	    $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) \
+	    --benchmark-columns=min,median,iqr,rounds --benchmark-sort=fullname $(ARGS)
+
+bench-e2e: setup ## softlan beside other VPNs, as root; ARGS="--only softlan,fastd --rounds 3", see bench/README.md
+	$(BIN)/python -m bench.e2e.run $(ARGS)
 
 lock: ## writes the lock anew from pyproject.toml; UPGRADE=1 takes newer releases
 	test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install -qq uv==$(UV_VERSION); }

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -10,19 +11,20 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
+from tests.device.cards import Card, Far
 from tests.device.namespaces import Namespace, namespaces, unprivileged, wire
 
-from softlan.device import af_packet
+from softlan.device import af_packet, packet_ring
 from softlan.device.af_packet import PacketSocket
 from softlan.device.base import DeviceGone, FrameDevice
 from softlan.device.netdev import NetDevice
+from softlan.device.packet_ring import PacketRing
 from softlan.errors import HostError
 from softlan.proto.drop import DropReason
 from softlan.proto.offload import Gso
 
 pytestmark = pytest.mark.netns
 
-SOL_PACKET, PACKET_VNET_HDR = 263, 15
 ETHER = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
 V4 = IP(src="192.168.7.1", dst="192.168.7.2", id=1)
 V6 = IPv6(src="fd00::1", dst="fd00::2")
@@ -30,34 +32,10 @@ STREAM = bytes(index * 11 & 0xFF for index in range(30_000))
 FRAMES = [bytes(ETHER / V4 / UDP(sport=1, dport=2) / Raw(bytes([index]) * 100)) for index in range(5)]
 
 
-class Far:
-    """The other end of the cable: a raw socket that hands super-frames to the kernel as a stack does."""
-
-    def __init__(self, interface: str) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
-        self._socket.bind((interface, 3))
-        self._socket.settimeout(5)
-
-    def send(
-        self,
-        frame: bytes,
-        *,
-        gso: int = 0,
-        gso_size: int = 0,
-        header_length: int = 0,
-        csum_start: int = 0,
-        csum_offset: int = 0,
-    ) -> None:
-        flags = 1 if csum_start else 0
-        header = struct.pack("=BBHHHH", flags, gso, header_length, gso_size, csum_start, csum_offset)
-        self._socket.sendmsg((header, frame))
-
-    def receive(self) -> bytes:
-        return self._socket.recv(65600)[10:]
-
-    def close(self) -> None:
-        self._socket.close()
+@pytest.fixture(autouse=True)
+def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is now, no queue is found to stand."""
+    monkeypatch.setattr(packet_ring, "monotonic", lambda: 0.0)
 
 
 @pytest.fixture
@@ -126,7 +104,7 @@ async def test_a_burst_ends_at_the_limit_or_when_nothing_is_left(device: PacketS
     assert device.read_burst(3) == FRAMES[:3]
     assert device.read_burst(3) == FRAMES[3:]
     assert device.read_burst(3) == []
-    assert device.counters.reads == 3 + 3 + 1
+    assert device.counters.reads == 3
 
 
 @pytest.mark.parametrize(
@@ -255,10 +233,9 @@ async def test_other_interfaces_are_not_captured_not_even_before_the_bind(
     wire(box, "other0", box, "other1")
     with box.entered(), closing(Far("other0")) as own:
 
-        def traffic_meanwhile(sock: socket.socket, index: int) -> bool:
-            skip_outgoing = prepare(sock, index)
+        def traffic_meanwhile(capture: socket.socket, index: int) -> None:
+            prepare(capture, index)
             own.send(FRAMES[0])
-            return skip_outgoing
 
         monkeypatch.setattr(af_packet, "_prepare", traffic_meanwhile)
         with closing(PacketSocket.open("lan0")) as device:
@@ -287,46 +264,73 @@ def test_frames_go_onto_the_wire_as_they_are(device: PacketSocket, far: Far, fra
     assert (device.counters.frames_out, device.counters.writes) == (1, 1)
 
 
-def test_a_frame_above_the_interfaces_mtu_is_counted_and_the_rest_goes_on(device: PacketSocket, far: Far) -> None:
-    assert device.write_burst([FRAMES[0], bytes(ETHER / Raw(bytes(1501))), FRAMES[1]]) == 2
-    assert [far.receive(), far.receive()] == FRAMES[:2]
-    assert device.counters.drops == {DropReason.OVER_BUDGET: 1}
-    assert device.counters.writes == 3
+TOO_LONG = bytes(ETHER / Raw(bytes(1501)))
+NO_HEADER = FRAMES[0][:13]
 
 
-def test_a_frame_that_the_kernel_finds_wrong_is_counted_and_the_rest_goes_on(device: PacketSocket, far: Far) -> None:
-    assert device.write_burst([FRAMES[0][:13], FRAMES[1]]) == 1
-    assert far.receive() == FRAMES[1]
+@pytest.mark.parametrize("count", [8, 9, 64, 128])
+def test_a_burst_goes_out_in_its_order_with_few_system_calls(device: PacketSocket, far: Far, count: int) -> None:
+    burst = [bytes(ETHER / V4 / UDP(sport=index) / Raw(bytes(index))) for index in range(count)]
+    assert device.write_burst(burst) == count
+    assert [far.receive() for _ in burst] == burst
+    assert device.counters.writes == (count if count == 8 else -(-count // 64))
+
+
+@pytest.mark.parametrize("more", [0, 30], ids=["few", "many"])
+def test_a_frame_above_the_interfaces_mtu_is_counted_and_the_rest_goes_on(
+    device: PacketSocket, far: Far, more: int
+) -> None:
+    rest = FRAMES[1:2] * (more + 1)
+    assert device.write_burst([TOO_LONG, FRAMES[0], TOO_LONG, TOO_LONG, *rest, TOO_LONG]) == 2 + more
+    assert [far.receive() for _ in range(2 + more)] == [FRAMES[0], *rest]
+    assert device.counters.drops == {DropReason.OVER_BUDGET: 4}
+
+
+@pytest.mark.parametrize("more", [0, 30], ids=["few", "many"])
+def test_a_frame_that_the_kernel_finds_wrong_is_counted_and_the_rest_goes_on(
+    device: PacketSocket, far: Far, more: int
+) -> None:
+    rest = FRAMES[1:2] * (more + 1)
+    assert device.write_burst([FRAMES[0], NO_HEADER, *rest]) == 2 + more
+    assert [far.receive() for _ in range(2 + more)] == [FRAMES[0], *rest]
     assert device.counters.drops == {DropReason.DEVICE_ERROR: 1}
     assert device.counters.last_error == "send on lan0: Invalid argument"
 
 
-def test_a_full_queue_loses_the_rest_of_the_burst() -> None:
+@pytest.fixture
+def slow(box: Namespace) -> Iterator[tuple[PacketSocket, socket.socket]]:
+    """A device whose frames go to a socket that nobody reads, and that one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
-    with theirs, closing(PacketSocket("lan0", 1, ours, skip_outgoing=False)) as device:
-        taken = device.write_burst(FRAMES * 1000)
-        assert 0 < taken < 5000
-        assert device.counters.drops == {DropReason.QUEUE_FULL: 5000 - taken}
-        assert device.counters.writes == taken + 1
+    with box.entered(), theirs:
+        index = socket.if_nametoindex("lan0")
+        capture = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        with closing(PacketSocket("lan0", index, capture, ours)) as device:
+            yield device, theirs
 
 
-def test_a_frame_larger_than_any_is_counted() -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ours.setblocking(False)
-    with theirs, closing(PacketSocket("lan0", 1, ours, skip_outgoing=False)) as device:
-        theirs.bind("")  # Linux picks an address: whatever is at the place of the packet type, it is none of ours
-        theirs.send(bytes(70_000))
-        theirs.send(bytes(10) + FRAMES[0])
-        assert device.read_burst() == FRAMES[:1]
-        assert device.counters.drops == {DropReason.UNSUPPORTED_OFFLOAD: 1}
+@pytest.mark.parametrize("burst", [1, 5, 9, 64, 1000])
+def test_a_full_queue_loses_the_rest_of_the_burst(slow: tuple[PacketSocket, socket.socket], burst: int) -> None:
+    device, theirs = slow
+    sent = taken = 0
+    while DropReason.QUEUE_FULL not in device.counters.drops:
+        assert taken == sent < 100_000
+        taken += device.write_burst((FRAMES * 200)[:burst])
+        sent += burst
+    assert sent - burst <= taken < sent
+    assert device.counters.drops == {DropReason.QUEUE_FULL: sent - taken}
+    assert device.counters.frames_out == taken
+    received = [theirs.recv(2000) for _ in range(taken)]
+    assert received == ((FRAMES * 200)[:burst] * taken)[:taken]
 
 
 async def test_a_cable_that_was_out_carries_again(box: Namespace, device: PacketSocket, far: Far) -> None:
     box.ip("link", "set", "lan0", "down")
     assert device.read_burst() == []
+    assert device.counters.last_error == "receive on lan0: Network is down"
     assert device.write_burst(FRAMES) == 0
-    assert device.counters.drops == {DropReason.DEVICE_ERROR: 5}
+    assert device.write_burst(FRAMES * 4) == 0
+    assert device.counters.drops == {DropReason.DEVICE_ERROR: 25}
     assert device.counters.last_error == "send on lan0: Network is down"
     box.ip("link", "set", "lan0", "up")
     assert device.write_burst(FRAMES[:1]) == 1
@@ -364,6 +368,59 @@ def test_counts_what_the_kernel_had_no_room_for(device: PacketSocket, far: Far) 
         received += len(burst)
     assert dropped > 0
     assert received + dropped == sent
+    assert device.counters.drops == {DropReason.QUEUE_FULL: dropped}
+
+
+async def test_counts_that_without_being_asked(device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(af_packet, "_LOOK", 0.01)
+    for _ in range(3000):
+        far.send(FRAMES[0])
+    device.attach(asyncio.get_running_loop(), lambda: None)
+    async with asyncio.timeout(5):
+        while DropReason.QUEUE_FULL not in device.counters.drops:
+            await asyncio.sleep(0.01)
+    device.detach()
+
+
+@pytest.fixture
+def virtual(box: Namespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PacketSocket, Card]]:
+    """A device on an interface of ours, and its card: the way to let frames arrive that no cable carries."""
+    monkeypatch.setattr(af_packet, "check_wired", lambda *_: None)
+    monkeypatch.setattr(af_packet, "_LOOK", 0.01)
+    with box.entered(), closing(Card(box, "card0")) as card, closing(PacketSocket.open("card0")) as device:
+        yield device, card
+
+
+async def test_a_stuck_ring_is_made_anew(virtual: tuple[PacketSocket, Card]) -> None:
+    device, card = virtual
+    card.receive_what_no_header_describes()
+    frames: list[bytes] = []
+    device.attach(asyncio.get_running_loop(), lambda: frames.extend(device.read_burst()))
+    async with asyncio.timeout(5):
+        while not frames:
+            card.receive(FRAMES[0])
+            await asyncio.sleep(0.01)
+    device.detach()
+    assert set(frames) == set(FRAMES[:1])
+
+
+async def test_says_when_it_cannot_be_made_anew(
+    virtual: tuple[PacketSocket, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def renew(ring: PacketRing) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(PacketRing, "renew", renew)
+    device, card = virtual
+    card.receive_what_no_header_describes()
+    device.attach(asyncio.get_running_loop(), lambda: None)
+    async with asyncio.timeout(5):
+        while not device.counters.last_error:
+            card.receive(FRAMES[0])
+            await asyncio.sleep(0.01)
+    with pytest.raises(DeviceGone, match=r"^the ring of card0 cannot be made anew: Cannot allocate memory$"):
+        device.read_burst()
+    device.detach()
 
 
 def test_is_promiscuous_only_while_open(box: Namespace) -> None:

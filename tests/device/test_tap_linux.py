@@ -1,6 +1,9 @@
 import asyncio
+import select
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -223,3 +226,96 @@ def test_says_what_privilege_it_needs(player: Namespace) -> None:
 def test_says_what_privilege_setting_it_up_needs(tap: LinuxTap) -> None:
     with unprivileged(), pytest.raises(HostError, match=r"^play0: cannot set the MTU .*CAP_NET_ADMIN$"):
         tap.set_mtu(1300)
+
+
+def test_the_queue_is_short_for_a_stream_and_long_for_small_frames(
+    player: Namespace, tap: LinuxTap, application: socket.socket
+) -> None:
+    def send_bursts(length: int) -> None:
+        for _ in range(30):
+            for _ in range(4):
+                application.sendto(bytes(length), ("10.9.0.2", 8))
+            assert len(tap.read_burst(4)) == 4
+
+    assert " qlen 1000" in player.ip("link", "show", "play0")
+    send_bursts(1372)
+    assert " qlen 100\n" in player.ip("link", "show", "play0")
+    send_bursts(100)
+    assert " qlen 1000" in player.ip("link", "show", "play0")
+
+
+class Link:
+    """Two TAPs in namespaces of their own, and what carries the frames of one to the other, in a thread."""
+
+    def __init__(self, one: LinuxTap, other: LinuxTap) -> None:
+        self.damage = 0  # so many more bursts have a segment with a flipped bit
+        self._taps = (one, other)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._carry)
+
+    def __enter__(self) -> "Link":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _carry(self) -> None:
+        one, other = self._taps
+        poll = select.poll()
+        for tap in self._taps:
+            poll.register(tap._fd, select.POLLIN)
+        while not self._stop.is_set():
+            if not poll.poll(50):
+                continue
+            for source, target in ((one, other), (other, one)):
+                frames = source.read_burst(64)
+                for index in range(1, len(frames)):
+                    # One in a burst: two might cancel each other out in the sum of a run.
+                    if self.damage and len(frames[index]) == 1414:
+                        self.damage -= 1
+                        frames[index] = frames[index][:700] + bytes([frames[index][700] ^ 4]) + frames[index][701:]
+                        break
+                target.write_burst(frames)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("damage", [0, 20], ids=["clean", "damaged on the way"])
+def test_a_stream_is_received_whole_and_in_fewer_writes_than_segments(family: int, damage: int) -> None:
+    content = bytes(index * index >> 5 & 0xFF for index in range(1 << 20)) * 4
+    received = bytearray()
+    with namespaces(2) as (here, there), ExitStack() as stack:
+        taps = []
+        for number, namespace in enumerate((here, there), 1):
+            with namespace.entered():
+                tap = LinuxTap.open("play0")
+                stack.callback(tap.close)
+                tap.configure(bytes((2, 0, 0, 0, 0, number)), 1400)
+                tap.bring_up()
+            namespace.ip("addr", "add", f"10.9.0.{number}/24", "dev", "play0")
+            namespace.ip("addr", "add", f"fd09::{number}/64", "dev", "play0", "nodad")
+            taps.append(tap)
+        link = stack.enter_context(Link(taps[0], taps[1]))
+        with there.entered():
+            server = stack.enter_context(socket.socket(family))
+            server.bind(("", 7))
+            server.listen()
+            server.settimeout(20)
+        with here.entered():
+            client = stack.enter_context(socket.socket(family))
+        client.settimeout(20)
+        client.connect(("10.9.0.2" if family == socket.AF_INET else "fd09::2", 7))
+        link.damage = damage
+        sender = threading.Thread(target=lambda: (client.sendall(content), client.shutdown(socket.SHUT_WR)))
+        sender.start()
+        connection = stack.enter_context(server.accept()[0])
+        connection.settimeout(20)
+        while chunk := connection.recv(1 << 18):
+            received += chunk
+        sender.join()
+        assert received == content
+        assert link.damage == 0
+        assert taps[1].counters.drops == {}
+        assert taps[1].counters.frames_out > 3000
+        assert taps[1].counters.writes < taps[1].counters.frames_out / 2

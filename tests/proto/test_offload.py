@@ -39,7 +39,7 @@ def checksums_hold(frame: bytes) -> bool:
     for layer in (IP, IPv6, TCP, UDP):
         for field in ("chksum", "len", "plen"):
             if layer in packet and field in packet[layer].fields:
-                del packet[layer].fields[field]
+                packet[layer].delfieldval(field)
     return bytes(packet) == frame
 
 

@@ -92,10 +92,8 @@ class FakeConnection:
         self._decoder = FrameDecoder()
 
     def send_datagram(self, data: bytes) -> bool:
-        if self.closed or len(data) > self.capacity:
+        if self.closed or len(data) > self.capacity or self.refuses:
             return False
-        if self.refuses:
-            raise self.refuses
         self.datagrams.append(data)
         return True
 

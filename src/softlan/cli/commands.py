@@ -75,7 +75,6 @@ def relay(
     allow_universal_macs
         Let players join with MACs that are not locally administered.
     """
-    import asyncio
     import datetime
 
     from softlan.cli.config_file import load_rooms, show_rooms
@@ -84,7 +83,7 @@ def relay(
     from softlan.proto.budget import MAX_MTU, MIN_MTU
     from softlan.quic.trust import development_credentials, load_credentials, write_der
     from softlan.relay.limits import RelayLimits
-    from softlan.relay.server import RelayConfig, serve
+    from softlan.relay.server import RelayConfig, run
 
     log.apply()
     address = parse_listen(listen)
@@ -121,7 +120,7 @@ def relay(
         frame_log=FrameLogMode(log.frame_log),
         snapshots=log.log_level == "debug",
     )
-    asyncio.run(serve(relay_config))
+    run(relay_config)
 
 
 @app.command

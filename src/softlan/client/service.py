@@ -1,6 +1,5 @@
 """The Linux client as a process: identity, TAP, tunnel, signals."""
 
-import asyncio
 import sys
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from softlan.device.tap_linux import LinuxTap
 from softlan.errors import HostError
 from softlan.host.guard import HostGuard
 from softlan.host.linux import LinuxNetwork
+from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog, FrameLogMode
@@ -63,4 +63,4 @@ def unsupported_here(what: str) -> None:
 
 def run(config: ClientConfig) -> None:
     """`run_client` in an event loop of its own."""
-    asyncio.run(run_client(config))
+    loop.run(run_client(config))

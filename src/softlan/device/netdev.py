@@ -15,6 +15,7 @@ NAME_LIMIT = 15
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCSIFMTU = 0x8922
 _SIOCSIFHWADDR, _SIOCGIFHWADDR = 0x8924, 0x8927
+_SIOCSIFTXQLEN = 0x8943
 _SIOCETHTOOL = 0x8946
 _SIOCGIWNAME = 0x8B01
 _ETHTOOL_GDRVINFO = 0x03
@@ -58,6 +59,10 @@ class NetDevice:
     def set_mtu(self, mtu: int) -> None:
         """Set the MTU in bytes of payload."""
         self._ioctl(_SIOCSIFMTU, struct.pack("=i", mtu))
+
+    def set_queue_length(self, frames: int) -> None:
+        """Set how many frames wait to be sent: of the driver's ring, if it is a TAP."""
+        self._ioctl(_SIOCSIFTXQLEN, struct.pack("=i", frames))
 
     def is_wireless(self) -> bool:
         """Whether the interface answers to the wireless extensions, which cfg80211 still serves."""

@@ -1,6 +1,5 @@
 """The gateway as a process: the wired interface first, then the tunnel, until a signal."""
 
-import asyncio
 from dataclasses import dataclass, field
 
 from softlan.client.bridge import Bridge
@@ -10,6 +9,7 @@ from softlan.device.af_packet import PacketSocket
 from softlan.gateway.bridge import Lan
 from softlan.gateway.cam import CamRefresh
 from softlan.gateway.second_look import LookMode, SecondLook
+from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog, FrameLogMode
@@ -58,4 +58,4 @@ async def run_gateway(config: GatewayConfig) -> None:
 
 def run(config: GatewayConfig) -> None:
     """`run_gateway` in an event loop of its own."""
-    asyncio.run(run_gateway(config))
+    loop.run(run_gateway(config))

@@ -22,6 +22,7 @@ class ClientRates:
         "_total",
         "_total_burst",
         "_total_rate",
+        "_total_since",
         "_unknown",
         "_unknown_burst",
         "_unknown_rate",
@@ -34,7 +35,7 @@ class ClientRates:
         self._broadcast = self._broadcast_burst
         self._unknown = self._unknown_burst
         self._total = self._total_burst
-        self._since = now
+        self._since = self._total_since = now
         self._reported = -math.inf
         self._cut: dict[DropReason, tuple[int, int]] = {}
 
@@ -64,11 +65,14 @@ class ClientRates:
 
     def unicast(self, length: int, now: float) -> DropReason | None:
         """Take a unicast frame to a known MAC, or say that the total stops it."""
-        if now > self._since:
-            self._fill(now)
-        if self._total < length:
+        total = self._total
+        if now > self._total_since:  # as _fill() does, for the one bucket and without the call: this is every frame's
+            total = min(self._total_burst, total + (now - self._total_since) * self._total_rate)
+            self._total_since = now
+        if total < length:
+            self._total = total
             return self._stop(DropReason.RATE_TOTAL, length)
-        self._total -= length
+        self._total = total - length
         return None
 
     def report(self, now: float) -> dict[DropReason, tuple[int, int]] | None:
@@ -87,7 +91,9 @@ class ClientRates:
         self._since = now
         self._broadcast = min(self._broadcast_burst, self._broadcast + elapsed * self._broadcast_rate)
         self._unknown = min(self._unknown_burst, self._unknown + elapsed * self._unknown_rate)
-        self._total = min(self._total_burst, self._total + elapsed * self._total_rate)
+        if now > self._total_since:
+            self._total = min(self._total_burst, self._total + (now - self._total_since) * self._total_rate)
+            self._total_since = now
 
     def _stop(self, reason: DropReason, length: int) -> DropReason:
         frames, size = self._cut.get(reason, (0, 0))
@@ -104,13 +110,18 @@ class LanMacs:
         self._capacity = capacity
         self._macs: dict[bytes, None] = {}
 
-    def learn(self, source: bytes) -> None:
-        """Remember the source of a frame from the gateway; only 6 bytes that passed the policy."""
+    def learn(self, source: bytes) -> bool:
+        """Remember the source of a frame from the gateway; only 6 bytes that passed the policy.
+
+        Tells whether another one had to be forgotten for it.
+        """
         if source in self._macs:
-            return
-        if len(self._macs) >= self._capacity:
+            return False
+        is_full = len(self._macs) >= self._capacity
+        if is_full:
             del self._macs[next(iter(self._macs))]
         self._macs[source] = None
+        return is_full
 
     def clear(self) -> None:
         """Forget them all: the gateway left."""

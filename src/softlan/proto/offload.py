@@ -9,6 +9,8 @@ import enum
 import struct
 
 from softlan.proto import ethernet
+from softlan.proto.chunk_sums import chunk_sums
+from softlan.proto.sums import word_sum
 
 
 class Gso(enum.IntEnum):
@@ -36,13 +38,9 @@ def internet_checksum(data: bytes | bytearray | memoryview, initial: int = 0) ->
 
     `initial` is added to the sum: a pseudo-header's words, as one integer of any size.
 
-    The sum of 16-bit words with end-around carry is the whole number modulo 0xFFFF, since 0x10000 leaves 1;
-    except that only a sum of nothing but zeros is 0, any other multiple of 0xFFFF is 0xFFFF.
+    Only a sum of nothing but zeros is 0; any other multiple of 0xFFFF is 0xFFFF.
     """
-    total = int.from_bytes(data, "big")
-    if len(data) & 1:
-        total <<= 8
-    total += initial
+    total = word_sum(data) + initial
     if total == 0:
         return 0xFFFF
     return 0xFFFF - (total % 0xFFFF or 0xFFFF)
@@ -84,7 +82,8 @@ def segment(frame: bytes, *, kind: int, gso_size: int) -> list[bytes] | None:
     if view is None:
         return None
     ip = view.payload_offset
-    if view.ethertype == ethernet.IPV4 and kind != Gso.TCP_V6:
+    is_ipv4 = view.ethertype == ethernet.IPV4
+    if is_ipv4 and kind != Gso.TCP_V6:
         bounds = _ipv4_bounds(frame, ip, protocol)
         addresses = frame[ip + 12 : ip + 20]
     elif view.ethertype == ethernet.IPV6 and kind != Gso.TCP_V4:
@@ -98,46 +97,75 @@ def segment(frame: bytes, *, kind: int, gso_size: int) -> list[bytes] | None:
     payload = _payload_offset(frame, transport, end, protocol)
     if payload is None:
         return None
-    pseudo_header = int.from_bytes(addresses, "big") % 0xFFFF + protocol
 
-    is_ipv4 = view.ethertype == ethernet.IPV4
+    gso_size = min(gso_size, max(end - payload, 1))
+
+    # The header is a large number, of a segment of full size from the middle; what differs is added to it.
     header = bytearray(frame[:payload])
     checksum_at = transport + (16 if protocol == _TCP else 6)
-    identification = int.from_bytes(frame[ip + 4 : ip + 6], "big")
-    sequence = int.from_bytes(frame[transport + 4 : transport + 8], "big")
-    flags_at = transport + 13
+    _put16(header, checksum_at, 0)
+    length_at = ip + 2 if is_ipv4 else ip + 4
+    header_length = payload - (ip if is_ipv4 else ip + 40)
+    _put16(header, length_at, header_length + gso_size)
+    length_shift = 8 * (payload - length_at - 2)
+    checksum_shift = 8 * (payload - checksum_at - 2)
+    id_shift = network_sum_shift = sequence_shift = flags_shift = 0
+    identification = sequence = flags = 0
+    if is_ipv4:
+        identification = header[ip + 4] << 8 | header[ip + 5]
+        id_shift = length_shift - 16
+        network_sum_shift = length_shift - 64
+        _put16(header, ip + 4, 0)
+        _put16(header, ip + 10, 0)
+    if protocol == _TCP:
+        sequence = int.from_bytes(frame[transport + 4 : transport + 8], "big")
+        flags = header[transport + 13]
+        _put32(header, transport + 4, 0)
+        header[transport + 13] = flags & ~_FIN_PSH & ~_CWR
+        sequence_shift = checksum_shift + 80
+        flags_shift = checksum_shift + 32
+    else:
+        _put16(header, transport + 4, 8 + gso_size)
+    template = int.from_bytes(header, "big")
+    # None of these is a sum of zeros, so its complement modulo 0xFFFF is the checksum.
+    network_sum = word_sum(header[ip:transport])
+    transport_sum = word_sum(header[transport:]) + word_sum(addresses) + protocol + payload - transport + gso_size
+
     segments: list[bytes] = []
+    add = segments.append
     start = payload
-    while True:
-        chunk = frame[start : min(start + gso_size, end)]
-        is_last = start + gso_size >= end
-        if is_ipv4:
-            _put16(header, ip + 2, payload - ip + len(chunk))
-            _put16(header, ip + 4, (identification + len(segments)) & 0xFFFF)
-            _put16(header, ip + 10, 0)
-            _put16(header, ip + 10, internet_checksum(header[ip:transport]))
-        else:
-            _put16(header, ip + 4, payload - ip - 40 + len(chunk))
-        transport_length = payload - transport + len(chunk)
+    more_flags = flags & _CWR
+    for payload_sum in chunk_sums(frame, payload, end, gso_size):
+        stop = start + gso_size
+        if stop >= end or more_flags:
+            missing = 0
+            if stop >= end:
+                missing = stop - end
+                stop = end
+                more_flags |= flags & _FIN_PSH
+            template += (more_flags << flags_shift) - (missing << length_shift)
+            network_sum -= missing
+            transport_sum += more_flags - missing
+            if protocol == _UDP:
+                template -= missing << checksum_shift + 16
+                transport_sum -= missing
+        checksum = -(transport_sum + sequence + payload_sum) % 0xFFFF
         if protocol == _TCP:
-            flags = frame[flags_at]
-            if not is_last:
-                flags &= ~_FIN_PSH
-            if start != payload:
-                flags &= ~_CWR
-            header[flags_at] = flags
-            _put32(header, transport + 4, (sequence + start - payload) & 0xFFFFFFFF)
+            value = template + (sequence << sequence_shift) + (checksum << checksum_shift)
+            sequence = (sequence + gso_size) & 0xFFFFFFFF
         else:
-            _put16(header, transport + 4, transport_length)
-        _put16(header, checksum_at, 0)
-        checksum = internet_checksum(header[transport:] + chunk, pseudo_header + transport_length)
-        if protocol == _UDP:
-            checksum = checksum or 0xFFFF
-        _put16(header, checksum_at, checksum)
-        segments.append(bytes(header) + chunk)
-        if is_last:
-            return segments
-        start += gso_size
+            value = template + ((checksum or 0xFFFF) << checksum_shift)
+        if is_ipv4:
+            network_checksum = -(network_sum + identification) % 0xFFFF
+            value += (identification << id_shift) + (network_checksum << network_sum_shift)
+            identification = (identification + 1) & 0xFFFF
+        add(value.to_bytes(payload, "big") + frame[start:stop])
+        start = stop
+        if more_flags:
+            template -= more_flags << flags_shift
+            transport_sum -= more_flags
+            more_flags = 0
+    return segments
 
 
 def _ipv4_bounds(frame: bytes, ip: int, protocol: int) -> tuple[int, int] | None:

@@ -26,8 +26,15 @@ class Breath:
         """Something was written to the stream."""
         self._wrote = True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to ask about until something is written again."""
+        return not (self._wrote or self._due or self.end is not None)
+
     def is_on(self, now: float, is_congested: Callable[[], bool], held: int) -> bool:
-        """Whether to hold DATAGRAMs back now, of which `held` are held back already; to be asked at every flush."""
+        """Whether to hold DATAGRAMs back now, of which `held` are held back already; to be asked at every flush
+        until `is_over`.
+        """
         if self._wrote:
             self._wrote = False
             self._due = [now + later for later in AFTER]

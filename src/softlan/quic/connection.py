@@ -15,7 +15,10 @@ What bites in the library is dealt with here:
 """
 
 import contextlib
+import itertools
+import operator
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from qh3 import quic_events as events
@@ -77,6 +80,7 @@ class Connection:
         self.cids: set[bytes] = set()
         """The connection IDs by which the peer addresses us."""
         self._quic = quic
+        self._lane = inside.lane(quic)
         self._owner = owner
         self._is_client: bool = quic.configuration.is_client
         self._is_limited = False
@@ -84,6 +88,7 @@ class Connection:
         self._told = False
         self._failed = False
         self._close_with: tuple[int, str] | None = None
+        self._is_plain = False  # nothing but packets to send: no handshake, move, breath or end under way
         self._packets_sent = 0
         self._stray: SocketAddress | None = None  # another address, from which one packet came
         self._new_address: SocketAddress | None = None  # where the peer has moved, while that is validated
@@ -96,13 +101,19 @@ class Connection:
     # What a handler calls
 
     def send_datagram(self, data: bytes) -> bool:
-        """Queue one DATAGRAM. False, and nothing queued, if it cannot fit a packet or the connection is closing."""
+        """Queue one DATAGRAM. False, and nothing queued, if the connection does not take it. Never raises.
+
+        It is called in the turns of other connections, which must not pay for what this one refuses.
+        """
         if len(data) > self.capacity or self._closing:
             return False
         if self._holds:
             self._held.append(data)
             return True
-        inside.send_datagram(self._quic, data)
+        try:
+            self._lane.send_datagram(data)
+        except Exception:  # the library's own kinds: larger than the peer takes, a connection about to end
+            return False
         if not self.dirty:
             self._owner.mark_dirty(self)
         return True
@@ -113,6 +124,7 @@ class Connection:
             return
         self._quic.send_stream_data(CONTROL_STREAM, data)
         self._breath.wrote()
+        self._is_plain = False
         if not self.dirty:
             self._owner.mark_dirty(self)
 
@@ -122,6 +134,7 @@ class Connection:
             return
         self._closing = self._told = True
         self._close_with = (int(code), reason[:256])
+        self._is_plain = False
         if not self.dirty:
             self._owner.mark_dirty(self)
 
@@ -171,23 +184,33 @@ class Connection:
 
     def receive(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
         """Take UDP datagrams that came from `address`, and hand on what they bring."""
+        if not self.established or address != self.address:
+            self._receive_otherwise(datagrams, address, now)
+            return
+        self._stray = None
+        lane = self._lane
         burst: list[bytes] = []
+        has_more = False
         try:
-            if address == self.address:
-                self._stray = None
-                if self.established:
-                    burst = inside.take(self._quic, datagrams, address, now)
-                else:
-                    self._take(datagrams, address, now)
-            elif self._is_client or not self.established:
-                return  # RFC 9000, section 9: a server stays where it is, and nobody moves during the handshake
+            if len(datagrams) == 1:
+                data = datagrams[0]
+                lane.receive_datagram(data, address, now, len(data))
             else:
-                self._take_from_elsewhere(datagrams, address, now)
+                lane.receive_many_datagrams(datagrams, address, now)
+            next_event = lane.next_event
+            while (event := next_event()) is not None:
+                if event[0] != "datagram":
+                    has_more = True
+                    inside.put_back(self._quic, event)
+                    break
+                burst.append(event[1])
         except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
             self.fail(f"protocol error: {error}", now)
-        if burst:
-            self._deliver(burst, now)
-        self._dispatch(now)
+            has_more = True
+        if burst and not self._told:
+            self.handler.datagrams_received(burst, now)
+        if has_more:
+            self._dispatch(now)
 
     def handle_timer(self, now: float) -> None:
         """Let the library's timers run."""
@@ -201,28 +224,37 @@ class Connection:
 
     def deadline(self) -> float | None:
         """When `handle_timer` wants to be called, in the clock of `now`."""
-        timer: float | None = self._quic.get_timer()
+        found = self._lane.get_timer()
+        timer = None if found is None else found[1]
         if self._holds:
             until = self._hold_until if self._new_address is not None else self._breath.end
             return timer if until is None else until if timer is None else min(timer, until)
         return timer
 
-    def packets(self, now: float) -> Packets:
-        """What is to be sent now, as UDP datagrams with their destinations; nothing once it is finished."""
-        if self.finished:
-            return []
+    def transmit(self, now: float, send: Callable[[list[bytes], SocketAddress], None]) -> None:
+        """Give `send` what is to be sent now, as UDP datagrams of one destination at a time."""
+        if not self._is_plain:
+            for address, group in itertools.groupby(self._packets(now), key=operator.itemgetter(1)):
+                send([data for data, _ in group], address)
+            return
+        out: list[bytes] = []
         try:
-            return self._collect(now)
-        except Exception as error:  # a packet that cannot be built leaves the connection of no use
-            if self._failed:
-                self.finished = True  # not even for a goodbye
-                return []
+            poll = self._lane.poll_transmit
+            while (packet := poll(now)) is not None:
+                out.append(packet[0])
+        except Exception as error:  # see _packets()
             self.fail(f"cannot send: {error}", now)
-            return self.packets(now)
+            return
+        if out:
+            self._packets_sent += len(out)
+            if self._packets_sent >= KEY_UPDATE_PACKETS:
+                self._update_keys()
+            send(out, self.address)
 
     def fail(self, reason: str, now: float, cause: CloseCause = CloseCause.ERROR) -> None:
         """Give the connection up; the peer is told that much, if it can still be told anything."""
         self._failed = True
+        self._is_plain = False
         self.finished = self.finished or not inside.has_begun(self._quic)
         if self._close_with is None:
             told = reason if cause is CloseCause.TIMEOUT else "internal error"
@@ -231,6 +263,19 @@ class Connection:
         self._tell_closed(cause, reason, now)
 
     # Receiving
+
+    def _receive_otherwise(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
+        """During the handshake, or from another address than the peer's."""
+        try:
+            if address == self.address:
+                self._take(datagrams, address, now)
+            elif self._is_client or not self.established:
+                return  # RFC 9000, section 9: a server stays where it is, and nobody moves during the handshake
+            else:
+                self._take_from_elsewhere(datagrams, address, now)
+        except Exception as error:  # see receive()
+            self.fail(f"protocol error: {error}", now)
+        self._dispatch(now)
 
     def _take(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
         if len(datagrams) == 1:
@@ -255,6 +300,7 @@ class Connection:
             self._early += self._quic.datagrams_to_send(now)
             self._new_address, self._hold_until = address, now + HOLD_TIME
             self._holds = True
+            self._is_plain = False
         if self._is_limited:
             self._give_up_path(now)  # the library would fail at it: `inside.limit_payload`
         else:
@@ -300,6 +346,7 @@ class Connection:
                 self.handler.stream_received(b"", True, now)  # as good as its end
         elif isinstance(event, events.HandshakeCompleted):
             self.established = True
+            self._lane = inside.lane(self._quic)
             self.refresh_capacity()
             if not self._told:
                 self.handler.handshake_completed(now)
@@ -321,10 +368,23 @@ class Connection:
 
     # Sending
 
+    def _packets(self, now: float) -> Packets:
+        """What is to be sent now, with its destinations; nothing once it is finished."""
+        if self.finished:
+            return []
+        try:
+            return self._collect(now)
+        except Exception as error:  # a packet that cannot be built leaves the connection of no use
+            if self._failed:
+                self.finished = True  # not even for a goodbye
+                return []
+            self.fail(f"cannot send: {error}", now)
+            return self._packets(now)
+
     def _collect(self, now: float) -> Packets:
         out, self._early = self._early, []
         if not self._failed:
-            out += inside.packets(self._quic, now)
+            out += self._quic.datagrams_to_send(now)
         if self._close_with is not None:
             # Only now: closing makes the library drop what is still queued.
             if self._new_address is None and not self._failed:
@@ -347,6 +407,12 @@ class Connection:
         self._packets_sent += len(out)
         if self._packets_sent >= KEY_UPDATE_PACKETS:
             self._update_keys()
+        self._is_plain = (
+            self.established
+            and not (self._failed or self._closing or self._holds or self._early)
+            and self._new_address is None
+            and self._breath.is_over
+        )
         return out
 
     def _release(self, now: float) -> Packets:

@@ -10,7 +10,6 @@ import contextlib
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from qh3 import QuicConfiguration
 from qh3.quic.connection import QuicConnection
@@ -30,14 +29,10 @@ ACK_DELAY = 0.002  # seconds
 # A timer that is still due after it was served waits this long, so that it cannot keep the loop busy.
 MIN_WAIT = 0.001  # seconds
 
-# Datagrams taken in one turn; more wait for the next, so that timers and devices get theirs.
-TURN_LIMIT = 512
-
 _SHORT_HEADER_END = 1 + CONNECTION_ID_LENGTH
 _LONG_HEADER = 0x80
 
 _log = get_logger("quic")
-_T = TypeVar("_T")
 
 
 class Endpoint:
@@ -73,23 +68,23 @@ class Endpoint:
         return connection
 
     def receive(self, now: float) -> None:
-        """Take what the socket has (up to `TURN_LIMIT` datagrams), and send what comes of it."""
-        taken = 0
-        while taken < TURN_LIMIT:
-            received = self.sock.recv()
-            if not received:
-                break
-            taken += len(received)
-            if len(received) == 1:
-                data, address = received[0]
-                connection = self._by_cid.get(data[1:_SHORT_HEADER_END])
-                if connection is None or data[0] & _LONG_HEADER:
-                    connection = self._route(data, address, now)
-                if connection is not None:
-                    self._give(connection, [data], address, now)
-            else:
-                self._sort(received, now)
-        if taken:
+        """Take one burst of what the socket has, and send what comes of it.
+
+        What is still there waits for the next turn: what came of this burst does not, and others get theirs.
+        """
+        received = self.sock.recv()
+        if not received:
+            return
+        if len(received) == 1:
+            data, address = received[0]
+            connection = self._by_cid.get(data[1:_SHORT_HEADER_END])
+            if connection is None or data[0] & _LONG_HEADER:
+                connection = self._route(data, address, now)
+            if connection is not None:
+                self._give(connection, [data], address, now)
+        else:
+            self._sort(received, now)
+        if self._dirty:
             self.flush(now)
 
     def run_timers(self, now: float) -> None:
@@ -108,7 +103,10 @@ class Endpoint:
             connection.armed = float("inf")
             deadline = connection.deadline()
             if deadline is not None and deadline <= now:
-                self._guarded(connection, connection.handle_timer, now)
+                try:
+                    connection.handle_timer(now)
+                except Exception:
+                    self._faulted(connection, now)
                 self.mark_dirty(connection)
             else:
                 self._arm(connection, deadline, now)
@@ -116,24 +114,29 @@ class Endpoint:
 
     def next_deadline(self) -> float | None:
         """When `run_timers` is to be called next; None if nothing waits."""
-        first = self._heap[0][0] if self._heap else None
-        if self._acks_due is None:
-            return first
-        return self._acks_due if first is None else min(first, self._acks_due)
+        acks = self._acks_due
+        if not self._heap:
+            return acks
+        first = self._heap[0][0]
+        return first if acks is None or first < acks else acks
 
     def flush(self, now: float) -> None:
         """Send what the connections have queued: each once, however much it is."""
+        send = self.sock.send
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for connection in dirty:
                 connection.dirty = connection.owes_ack = False
-                packets = self._guarded(connection, connection.packets, now)
-                if packets:
-                    self._send(packets)
+                try:
+                    connection.transmit(now, send)
+                except Exception:
+                    self._faulted(connection, now)
                 if connection.finished:
                     self._forget(connection)
-                else:
-                    self._arm(connection, connection.deadline(), now + MIN_WAIT)
+                    continue
+                deadline = connection.deadline()
+                if deadline is not None and deadline < connection.armed:
+                    self._arm(connection, deadline, now + MIN_WAIT)
 
     @property
     def retries_sent(self) -> int:
@@ -179,7 +182,10 @@ class Endpoint:
             self._give(connection, datagrams, address, now)
 
     def _give(self, connection: Connection, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
-        self._guarded(connection, connection.receive, datagrams, address, now)
+        try:
+            connection.receive(datagrams, address, now)
+        except Exception:
+            self._faulted(connection, now)
         established = connection.established
         if self._pending and established:
             self._pending.discard(connection)
@@ -193,15 +199,11 @@ class Endpoint:
         else:
             self.mark_dirty(connection)
 
-    def _guarded(self, connection: Connection, operation: Callable[..., _T], *args: Any) -> _T | None:
-        """Call into one peer's session; a fault of ours in there ends that session, and no other."""
-        try:
-            return operation(*args)
-        except Exception:
-            _log.exception("session.fault", peer=connection.address[0])
-            with contextlib.suppress(Exception):  # the handler has just failed; it may fail at this too
-                connection.fail("internal error", args[-1])
-            return None
+    def _faulted(self, connection: Connection, now: float) -> None:
+        """A fault of ours in one peer's session ends that session, and no other; called while it is handled."""
+        _log.exception("session.fault", peer=connection.address[0])
+        with contextlib.suppress(Exception):  # the handler has just failed; it may fail at this too
+            connection.fail("internal error", now)
 
     def _route(self, data: bytes, address: SocketAddress, now: float) -> Connection | None:
         """The connection of a packet with a long header or of an unknown connection ID; maybe a new one."""
@@ -249,14 +251,3 @@ class Endpoint:
         if deadline < connection.armed:
             connection.armed = deadline
             heapq.heappush(self._heap, (deadline, next(self._order), connection))
-
-    def _send(self, packets: list[tuple[bytes, SocketAddress]]) -> None:
-        """Send in runs of one destination: nearly always one."""
-        start = 0
-        while start < len(packets):
-            address = packets[start][1]
-            end = start + 1
-            while end < len(packets) and packets[end][1] == address:
-                end += 1
-            self.sock.send([data for data, _ in packets[start:end]], address)
-            start = end

@@ -4,7 +4,7 @@ Each has a fallback, so that a library that changes inside costs a refinement an
 """
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from qh3._hazmat import QuicConnectionCore
 from qh3.quic.connection import QuicConnection
@@ -13,7 +13,14 @@ from softlan.net.address import SocketAddress
 
 _IS_KNOWN = hasattr(QuicConnection, "_drain_core") and all(
     hasattr(QuicConnectionCore, name)
-    for name in ("receive_datagram", "receive_many_datagrams", "next_event", "poll_transmit", "send_datagram")
+    for name in (
+        "receive_datagram",
+        "receive_many_datagrams",
+        "next_event",
+        "send_datagram",
+        "poll_transmit",
+        "get_timer",
+    )
 )
 """Whether the core can be driven directly."""
 
@@ -109,50 +116,79 @@ def limit_payload(quic: QuicConnection, size: int) -> bool:
     return True
 
 
-def take(quic: QuicConnection, datagrams: list[bytes], address: SocketAddress, now: float) -> list[bytes]:
-    """Take UDP datagrams after the handshake, and return the DATAGRAM payloads that came before anything else.
+class Lane(Protocol):
+    """A connection after its handshake, as the data path uses it: qh3's core itself.
 
-    The public calls do the same and make an object of each payload, which is half of what receiving one costs. What
-    comes after is left to `next_event`.
+    The public calls do the same and make an object of each packet and payload, which is half of what one costs.
     """
+
+    def receive_datagram(self, data: bytes, address: SocketAddress, now: float, size: int, /) -> object:
+        """Take one UDP datagram of `size` bytes."""
+
+    def receive_many_datagrams(self, datagrams: list[bytes], address: SocketAddress, now: float, /) -> object:
+        """Take several of one sender."""
+
+    def next_event(self) -> tuple[Any, ...] | None:
+        """What came next: ``("datagram", payload)``, or something that is `put_back`."""
+
+    def send_datagram(self, data: bytes, /) -> object:
+        """Queue the payload of one DATAGRAM."""
+
+    def poll_transmit(self, now: float, /) -> tuple[Any, ...] | None:
+        """The next packet that is to be sent, as ``(data, address, ...)``."""
+
+    def get_timer(self) -> tuple[str, float] | None:
+        """The next timer, and when."""
+
+
+def lane(quic: QuicConnection) -> Lane:
+    """The connection's core, or the public calls in its shape."""
+    core: Lane | None = _core(quic)
+    return core if _IS_KNOWN and core is not None else _PublicLane(quic)
+
+
+def put_back(quic: QuicConnection, event: tuple[Any, ...]) -> None:
+    """Let the library deal with an event that was drawn from the lane, and with all behind it."""
+    if not _IS_KNOWN:
+        return
     core = _core(quic)
-    if not _IS_KNOWN or core is None:
-        quic.receive_many_datagrams(datagrams, address, now)
-        return []
-    if len(datagrams) == 1:
-        core.receive_datagram(datagrams[0], address, now, len(datagrams[0]))
-    else:
-        core.receive_many_datagrams(datagrams, address, now)
-    payloads: list[bytes] = []
-    next_event = core.next_event
-    while (event := next_event()) is not None:
-        if event[0] != "datagram":
-            _put_back(quic, core, event)
-            break
-        payloads.append(event[1])
-    return payloads
+    quic._core = _PutBack(core, event)
+    try:
+        quic._drain_core()
+    finally:
+        quic._core = core
 
 
-def packets(quic: QuicConnection, now: float) -> list[tuple[bytes, SocketAddress]]:
-    """`datagrams_to_send`, without what the library's logger needs of each."""
-    core = _core(quic)
-    if not _IS_KNOWN or core is None:
-        made: list[tuple[bytes, SocketAddress]] = quic.datagrams_to_send(now)
-        return made
-    out: list[tuple[bytes, SocketAddress]] = []
-    poll = core.poll_transmit
-    while (packet := poll(now)) is not None:
-        out.append((packet[0], packet[1]))
-    return out
+class _PublicLane:
+    """The public calls."""
 
+    def __init__(self, quic: QuicConnection) -> None:
+        self._quic = quic
+        self._packets: list[tuple[bytes, SocketAddress]] | None = None
 
-def send_datagram(quic: QuicConnection, data: bytes) -> None:
-    """`send_datagram_frame`, straight to the core."""
-    core = _core(quic)
-    if _IS_KNOWN and core is not None:
-        core.send_datagram(data)
-    else:
-        quic.send_datagram_frame(data)
+    def receive_datagram(self, data: bytes, address: SocketAddress, now: float, size: int, /) -> None:
+        self._quic.receive_datagram(data, address, now)
+
+    def receive_many_datagrams(self, datagrams: list[bytes], address: SocketAddress, now: float, /) -> None:
+        self._quic.receive_many_datagrams(datagrams, address, now)
+
+    def next_event(self) -> tuple[Any, ...] | None:
+        return ("drained",)  # into the library's own queue, from which the connection takes it next
+
+    def send_datagram(self, data: bytes, /) -> None:
+        self._quic.send_datagram_frame(data)
+
+    def poll_transmit(self, now: float, /) -> tuple[Any, ...] | None:
+        if self._packets is None:
+            self._packets = self._quic.datagrams_to_send(now)[::-1]
+        if self._packets:
+            return self._packets.pop()
+        self._packets = None
+        return None
+
+    def get_timer(self) -> tuple[str, float] | None:
+        when = self._quic.get_timer()
+        return None if when is None else ("any", when)
 
 
 class _PutBack:
@@ -168,15 +204,6 @@ class _PutBack:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
-
-
-def _put_back(quic: QuicConnection, core: Any, event: tuple[Any, ...]) -> None:
-    """Let the library deal with an event and all behind it."""
-    quic._core = _PutBack(core, event)
-    try:
-        quic._drain_core()
-    finally:
-        quic._core = core
 
 
 def _core(quic: QuicConnection) -> Any:

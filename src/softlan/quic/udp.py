@@ -47,7 +47,7 @@ class UdpSocket(Protocol):
     def recv(self) -> Received:
         """A burst of datagrams with their senders, in order; empty when nothing is there."""
 
-    def send(self, datagrams: Sequence[bytes], address: SocketAddress) -> None:
+    def send(self, datagrams: list[bytes], address: SocketAddress) -> None:
         """Send in order. What the system does not take is dropped and counted, as a network would."""
 
     def close(self) -> None:
@@ -61,6 +61,7 @@ class BatchedUdpSocket:
         self.counters = UdpCounters()
         self._sock = sock
         self._state = UdpSocketState(sock.fileno())
+        self._segments: int = self._state.max_gso_segments
 
     @property
     def local_address(self) -> SocketAddress:
@@ -85,40 +86,60 @@ class BatchedUdpSocket:
         except OSError:
             counters.errors += 1  # an ICMP error of an earlier send; the datagrams behind it are still there
             return []
-        if received:
-            counters.recv_calls += 1
-            counters.datagrams_in += len(received)
-            counters.bytes_in += sum([len(data) for data, _ in received])
+        counters.recv_calls += 1
+        counters.datagrams_in += len(received)
+        for data, _ in received:
+            counters.bytes_in += len(data)
         return received
 
-    def send(self, datagrams: Sequence[bytes], address: SocketAddress) -> None:
+    def send(self, datagrams: list[bytes], address: SocketAddress) -> None:
         """Send all, in order; one that does not pass (too big, refused by a firewall) does not stop those behind it."""
-        counters, state = self.counters, self._state
+        counters = self.counters
         if not address[1]:
             # Nobody has port 0, but anyone can send from it: the EINVAL would turn segmentation off for good.
             counters.errors += 1
             return
+        counters.send_calls += 1
+        try:
+            sent = self._state.send(datagrams, address)
+        except OSError as error:
+            self._send_past(datagrams, address, error)
+            return
+        counters.datagrams_out += sent
+        if sent == len(datagrams):
+            counters.bytes_out += sum(map(len, datagrams))
+        else:  # the socket's buffer is full: the rest is lost, as in any full queue
+            counters.bytes_out += sum(map(len, datagrams[:sent]))
+            counters.errors += 1
+
+    def _send_past(self, datagrams: Sequence[bytes], address: SocketAddress, error: OSError) -> None:
+        """Send what stands behind `error`, if that is worth trying."""
+        counters, state = self.counters, self._state
         pending = list(datagrams)
-        while pending:
+        segments = self._segments
+        while True:
+            counters.errors += 1
+            sent = getattr(error, "datagrams_sent", 0)
+            counters.datagrams_out += sent
+            counters.bytes_out += sum(map(len, pending[:sent]))
+            del pending[:sent]
+            if state.max_gso_segments < segments:
+                segments = self._segments = state.max_gso_segments  # the device does not segment: now nobody asks it to
+            elif error.errno in _PASSING:
+                del pending[:1]
+            else:
+                return
+            if not pending:
+                return
             counters.send_calls += 1
-            failure: OSError | None = None
-            segments = state.max_gso_segments
             try:
                 sent = state.send(pending, address)
-            except OSError as error:
-                failure, sent = error, getattr(error, "datagrams_sent", 0)
-            counters.datagrams_out += sent
-            counters.bytes_out += sum([len(data) for data in pending[:sent]])
-            if sent == len(pending):
-                return
-            counters.errors += 1
-            if failure is None:
-                return  # the socket's buffer is full: the rest is lost, as in any full queue
-            if state.max_gso_segments < segments:
-                del pending[:sent]  # the device does not segment, and from now on nobody asks it to: once more
-            elif failure.errno in _PASSING:
-                del pending[: sent + 1]
+            except OSError as next_error:
+                error = next_error
             else:
+                counters.datagrams_out += sent
+                counters.bytes_out += sum(map(len, pending[:sent]))
+                counters.errors += sent < len(pending)
                 return
 
     def close(self) -> None:

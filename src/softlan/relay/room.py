@@ -10,6 +10,9 @@ from softlan.proto.mac import format_mac
 from softlan.proto.overlay import Kind, header
 from softlan.relay.limits import TokenBucket
 
+MAX_FLOWS = 1024
+"""Of one member; then all are learned again."""
+
 
 class Port(Protocol):
     """A member's connection, as its room sees it: a port of the switch."""
@@ -31,6 +34,7 @@ class Member:
         "budget",
         "counters",
         "effective_mtu",
+        "flows",
         "header",
         "joined_at",
         "last_seen",
@@ -76,12 +80,20 @@ class Member:
         self.probes = probes
         self.rates = rates
         """What it may send; None for the gateway, which speaks for a whole LAN."""
+        self.flows: dict[bytes, Member] = {}
+        """Where its IPv4 frames with these first bytes go, by the policy and by who is in the room now."""
         self.malformed = 0
         self.counters = TrafficCounters()
         self.joined_at = now
         self.last_seen = now
         self.stats: Stats | None = None
         self.rtt_ms: float | None = None
+
+    def learn_flow(self, key: bytes, target: "Member") -> None:
+        """Remember where frames that begin with `key` go."""
+        if len(self.flows) >= MAX_FLOWS:
+            self.flows.clear()
+        self.flows[key] = target
 
     def describe(self) -> str:
         """Who it is, for a log line: ``client 3 (02:00:5e:10:00:01)``."""
@@ -119,6 +131,7 @@ class Room:
 
     def add(self, member: Member) -> None:
         """Let a member in; admission has seen to it that neither its MAC nor a gateway is there."""
+        self._forget_flows()
         self.members[member.peer_id] = member
         if member.mac is not None:
             self.by_mac[member.mac] = member
@@ -130,6 +143,8 @@ class Room:
         if self.members.get(member.peer_id) is not member:
             return
         del self.members[member.peer_id]
+        self._forget_flows()
+        member.flows.clear()
         if member.mac is not None:
             del self.by_mac[member.mac]
         else:
@@ -166,3 +181,7 @@ class Room:
                 for member in self.members.values()
             ],
         }
+
+    def _forget_flows(self) -> None:
+        for member in self.members.values():
+            member.flows.clear()

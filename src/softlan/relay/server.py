@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
+from softlan.net import loop
 from softlan.net.address import HostPort
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.obs.logging import get_logger
@@ -46,7 +47,7 @@ SNAPSHOT_INTERVAL = 30.0  # seconds
 
 async def serve(config: RelayConfig) -> None:
     """Run a relay until SIGINT or SIGTERM. Raises HostError when it cannot listen."""
-    loop = asyncio.get_running_loop()
+    events = asyncio.get_running_loop()
     log = get_logger("relay")
     frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
     relay = Relay(config.limits, config.rooms, frame_log, log)
@@ -56,7 +57,7 @@ async def serve(config: RelayConfig) -> None:
 
     sock = open_udp(config.listen)
     endpoint = Endpoint(sock, Door(config.credentials, accept, retry_above=config.retry_above))
-    driver = EndpointDriver(endpoint, loop)
+    driver = EndpointDriver(endpoint, events)
     stop = asyncio.Event()
 
     def print_snapshot() -> None:
@@ -78,7 +79,7 @@ async def serve(config: RelayConfig) -> None:
         handled[signal.SIGUSR1] = print_snapshot
     with contextlib.suppress(NotImplementedError):  # a loop without signal handling (Windows): Ctrl-C ends it
         for number, action in handled.items():
-            loop.add_signal_handler(number, action)
+            events.add_signal_handler(number, action)
 
     log.info("relay.listening", address=sock.local_address[0], port=sock.local_address[1])
     next_snapshot = time.monotonic() + SNAPSHOT_INTERVAL
@@ -98,3 +99,8 @@ async def serve(config: RelayConfig) -> None:
         await asyncio.sleep(FAREWELL_TIME)
     finally:
         driver.close()
+
+
+def run(config: RelayConfig) -> None:
+    """`serve` in an event loop of its own."""
+    loop.run(serve(config))

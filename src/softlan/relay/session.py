@@ -45,6 +45,7 @@ class Session:
     def __init__(self, relay: "Relay", connection: Connection, now: float) -> None:
         self.state = State.HANDSHAKE
         self.connection = connection
+        self.send_datagram = connection.send_datagram
         self.member: Member | None = None
         self.switch: Switch | None = None
         self.hello_deadline = float("inf")
@@ -109,13 +110,6 @@ class Session:
 
     # room.Port. These are called in the turns of other members, who must not pay for what this peer's connection
     # refuses: nothing may be raised here.
-
-    def send_datagram(self, data: bytes) -> bool:
-        """Queue one overlay datagram; False if the connection does not take it."""
-        try:
-            return self.connection.send_datagram(data)
-        except Exception:  # the library's own kinds: larger than the peer takes, a connection about to end
-            return False
 
     def send_message(self, message: Message) -> None:
         """Queue one control message; a peer that does not read them is given up."""

@@ -1,7 +1,11 @@
 """One room's forwarding: a burst of datagrams from one member in, queued datagrams at the others' ports out.
 
-This is the relay's hot path. Nothing is made for a frame but slices of it; its bytes go out as they came in.
+This is the relay's hot path. Nothing is made for a frame but slices of it; its bytes go out as they came in. A frame is
+judged by the whole policy once for each flow; after that a look-up says where it goes, and of its IP header only what
+plain TCP, UDP and ICMP consist of is looked at. Anything else goes the long way again.
 """
+
+import struct
 
 from softlan.obs.frame_log import FrameLog
 from softlan.policy.engine import PolicyEngine
@@ -12,6 +16,18 @@ from softlan.relay.room import Member, Room
 _MIN_ETHERNET = HEADER_LENGTH + 14
 _DESTINATION = slice(HEADER_LENGTH, HEADER_LENGTH + 6)
 _SOURCE = slice(HEADER_LENGTH + 6, HEADER_LENGTH + 12)
+
+# A flow is what the overlay header and the Ethernet header say: who sends, to whom, and that it is IPv4.
+_FLOW_END = _MIN_ETHERNET
+_IPV4 = b"\x08\x00"
+_NO_FLOWS: dict[bytes, Member] = {}
+# Behind them: version and IHL, total length, fragment, protocol, ports (RFC 791 section 3.1).
+_HEAD = struct.Struct("!BxHxxHxB10xHH")
+_ipv4_head = _HEAD.unpack_from
+_HEAD_END = _FLOW_END + _HEAD.size
+# ICMP and TCP, about whose ports no rule says anything; and UDP, where DHCP's are (RFC 2131 section 4.1).
+_PORTLESS = (6, 1)
+_UDP, _DHCP_SERVER, _DHCP_CLIENT = 17, 67, 68
 
 
 class Switch:
@@ -24,56 +40,105 @@ class Switch:
 
     def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
         """Take a burst from `ingress`: each datagram is delivered, or counted with the reason why not."""
-        room, log = self.room, self._log
-        header, budget, own_mac, room_mtu = ingress.header, ingress.budget, ingress.mac, room.mtu
-        by_mac, verdict, log_all = room.by_mac, self._verdict, log.all
-        rates, lan_macs = ingress.rates, room.lan_macs
-        frames = size = 0
+        flows = _NO_FLOWS if self._log.all else ingress.flows
+        rates, limit = ingress.rates, min(ingress.budget, self.room.mtu + _FLOW_END)
+        frames = size = copies = 0
+        target: Member | None = None
+        sent = sent_size = 0  # to this target, not in its counters yet
         ingress.last_seen = now
         for datagram in datagrams:
             length = len(datagram)
-            if datagram[:HEADER_LENGTH] != header or length < _MIN_ETHERNET or length > budget:
-                self._irregular(ingress, datagram, now)
+            flow = flows.get(datagram[:_FLOW_END])
+            if flow is None or not _HEAD_END <= length <= limit:
+                self._forward_other(ingress, datagram, now)
                 continue
-            frames += 1
-            size += length - HEADER_LENGTH
-            reason = verdict(datagram, HEADER_LENGTH, own_mac, by_mac, room_mtu)
-            if reason is not None:
-                self._drop(ingress, datagram, reason, now)
-                continue
-            if rates is None:
-                lan_macs.learn(datagram[_SOURCE])
-            if datagram[HEADER_LENGTH] & 1:
-                if rates is not None and (reason := rates.broadcast(length - HEADER_LENGTH, now)) is not None:
+            if rates is not None:
+                first, total, fragment, protocol, source_port, destination_port = _ipv4_head(datagram, _FLOW_END)
+                if (
+                    first != 0x45
+                    or fragment & 0x3FFF
+                    or not 28 <= total <= length - _FLOW_END
+                    or (
+                        protocol not in _PORTLESS
+                        and (protocol != _UDP or source_port == _DHCP_SERVER or destination_port == _DHCP_CLIENT)
+                    )
+                ):
+                    self._forward_other(ingress, datagram, now)
+                    continue
+                if (reason := rates.unicast(length - HEADER_LENGTH, now)) is not None:
+                    frames += 1
+                    size += length
                     self._drop(ingress, datagram, reason, now)
                     continue
-                targets = self._flood(ingress, datagram, now)
+            frames += 1
+            size += length
+            if flow is not target:
+                if target is not None:
+                    target.counters.frames_out += sent
+                    target.counters.bytes_out += sent_size
+                    copies += sent
+                    sent = sent_size = 0
+                target = flow
+                budget, send = target.budget, target.port.send_datagram
+            if length <= budget and send(datagram):
+                sent += 1
+                sent_size += length - HEADER_LENGTH
             else:
-                destination = datagram[_DESTINATION]
-                target = by_mac.get(destination)
-                if rates is not None:
-                    take = rates.unicast if target is not None or destination in lan_macs else rates.unknown_unicast
-                    if (reason := take(length - HEADER_LENGTH, now)) is not None:
-                        self._drop(ingress, datagram, reason, now)
-                        continue
-                if target is None:
-                    target = room.gateway
-                    if target is None or target is ingress:
-                        reason = DropReason.NO_GATEWAY if target is None else DropReason.UNKNOWN_UNICAST
-                        self._drop(ingress, datagram, reason, now)
-                        continue
-                elif target is ingress:
-                    # A frame of a client to itself is of no use to anyone, and is never reflected.
-                    self._drop(ingress, datagram, DropReason.UNKNOWN_UNICAST, now)
-                    continue
-                targets = self._deliver(ingress, target, datagram, now)
-            if targets:
-                room.forwarded += 1
-                room.copies += targets
-            if log_all and (targets or len(room.members) == 1):  # else it was skipped at every port, and recorded there
-                self._record(ingress, datagram, Action.FORWARDED, None, now, targets=targets)
+                self._drop(ingress, datagram, DropReason.EGRESS_BUDGET, now, target=target)
+        if target is not None:
+            target.counters.frames_out += sent
+            target.counters.bytes_out += sent_size
+            self.room.forwarded += copies + sent
+            self.room.copies += copies + sent
         ingress.counters.frames_in += frames
-        ingress.counters.bytes_in += size
+        ingress.counters.bytes_in += size - HEADER_LENGTH * frames
+
+    def _forward_other(self, ingress: Member, datagram: bytes, now: float) -> None:
+        """Take a datagram of no known flow, by all the rules."""
+        length = len(datagram)
+        if datagram[:HEADER_LENGTH] != ingress.header or length < _MIN_ETHERNET or length > ingress.budget:
+            self._irregular(ingress, datagram, now)
+            return
+        room, rates = self.room, ingress.rates
+        ingress.counters.frames_in += 1
+        ingress.counters.bytes_in += length - HEADER_LENGTH
+        reason = self._verdict(datagram, HEADER_LENGTH, ingress.mac, room.by_mac, room.mtu)
+        if reason is not None:
+            self._drop(ingress, datagram, reason, now)
+            return
+        if rates is None and room.lan_macs.learn(datagram[_SOURCE]):
+            ingress.flows.clear()  # one of them may be of the MAC that was forgotten for this one
+        if datagram[HEADER_LENGTH] & 1:
+            if rates is not None and (reason := rates.broadcast(length - HEADER_LENGTH, now)) is not None:
+                self._drop(ingress, datagram, reason, now)
+                return
+            targets = self._flood(ingress, datagram, now)
+        else:
+            destination = datagram[_DESTINATION]
+            target = room.by_mac.get(destination)
+            is_known = target is not None or destination in room.lan_macs
+            if rates is not None:
+                take = rates.unicast if is_known else rates.unknown_unicast
+                if (reason := take(length - HEADER_LENGTH, now)) is not None:
+                    self._drop(ingress, datagram, reason, now)
+                    return
+            if target is None:
+                target = room.gateway
+            if target is None or target is ingress:
+                # Back to where it came from is of no use to anyone, and never done.
+                reason = DropReason.NO_GATEWAY if target is None else DropReason.UNKNOWN_UNICAST
+                self._drop(ingress, datagram, reason, now)
+                return
+            if is_known and datagram.startswith(_IPV4, _FLOW_END - 2) and length - _FLOW_END <= room.mtu:
+                ingress.learn_flow(datagram[:_FLOW_END], target)
+            targets = self._deliver(ingress, target, datagram, now)
+        if targets:
+            room.forwarded += 1
+            room.copies += targets
+        if self._log.all and (
+            targets or len(room.members) == 1
+        ):  # else it was skipped at every port, and recorded there
+            self._record(ingress, datagram, Action.FORWARDED, None, now, targets=targets)
 
     def _flood(self, ingress: Member, datagram: bytes, now: float) -> int:
         """Deliver to all others; how many got it."""

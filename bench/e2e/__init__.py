@@ -1,0 +1,1 @@
+"""Layer-2 VPNs beside each other on one machine: a player, a relay, a gateway and the LAN behind it."""

@@ -1,0 +1,1 @@
+"""What is measured: softlan, the others, and the kernel's own limits."""

@@ -1,0 +1,1 @@
+"""What single parts cost, measured by pytest-benchmark without a network: ``make bench``."""

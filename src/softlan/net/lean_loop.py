@@ -1,0 +1,155 @@
+"""An asyncio event loop that serves the data path's file descriptors itself, before asyncio hears of them.
+
+asyncio makes several objects for each wake-up: a selector key, a handle, a context to run it in. For a tunnel that
+wakes up for nearly every packet this costs as much as the packet. Here a descriptor given to `add_reader` is called
+straight from within the selector's wait, and the loop only comes round when asyncio itself has something to do: a
+task, a timer, a signal.
+"""
+
+import asyncio
+import contextlib
+import functools
+import select
+import selectors
+import time
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
+_MAX_EVENTS = 64
+_NEVER = float("inf")
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class LeanLoop(asyncio.SelectorEventLoop):
+    """A loop whose readers are called without handles. They must not block, and nothing is known of their context."""
+
+    def __init__(self) -> None:
+        self.selector = LeanSelector(self._reader_failed)
+        super().__init__(self.selector)
+
+    def add_reader(self, fd: "int | HasFileno", callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
+        """Call `callback` from the selector while `fd` is readable, or broken."""
+        number = fd if isinstance(fd, int) else fd.fileno()
+        self.selector.watch(number, functools.partial(callback, *args) if args else callback)
+
+    def remove_reader(self, fd: "int | HasFileno") -> bool:
+        """Stop calling; whether there was a reader."""
+        return self.selector.forget(fd if isinstance(fd, int) else fd.fileno())
+
+    def call_soon(
+        self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As everywhere; the selector's wait ends for it."""
+        self.selector.leave = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As everywhere; the selector's wait ends, since its time-out may have been later."""
+        self.selector.leave = True
+        return super().call_at(when, callback, *args, context=context)
+
+    def _reader_failed(self, error: Exception) -> None:
+        self.call_exception_handler({"message": "a reader failed", "exception": error})
+
+
+class LeanSelector(selectors.EpollSelector):
+    """asyncio's selector, inside of a second epoll with the descriptors and alarms that it serves by itself."""
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        super().__init__()
+        self.leave = False
+        """Whether asyncio was given something to do since its last turn."""
+        self._failed = failed
+        self._readers: dict[int, Callable[[], Any]] = {}
+        self._alarms: dict[LeanAlarm, float] = {}
+        self._next_alarm = _NEVER
+        self._epoll = select.epoll()
+        self._epoll.register(self.fileno(), select.EPOLLIN)  # an epoll is readable when one of its own is: epoll(7)
+
+    def watch(self, fd: int, reader: Callable[[], Any]) -> None:
+        """Call `reader` whenever `fd` is readable."""
+        if fd not in self._readers:
+            self._epoll.register(fd, select.EPOLLIN)
+        self._readers[fd] = reader
+
+    def forget(self, fd: int) -> bool:
+        """Stop that; whether it was so."""
+        if self._readers.pop(fd, None) is None:
+            return False
+        with contextlib.suppress(OSError):  # closed before: the kernel has forgotten it
+            self._epoll.unregister(fd)
+        return True
+
+    def set_alarm(self, alarm: "LeanAlarm", when: float) -> None:
+        """Ring it at `when`; `inf` is never."""
+        if when == _NEVER:
+            self._alarms.pop(alarm, None)
+        else:
+            self._alarms[alarm] = when
+        self._next_alarm = min(self._alarms.values(), default=_NEVER)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Serve readers and alarms until asyncio has something to do."""
+        poll, readers, clock = self._epoll.poll, self._readers, time.monotonic
+        now = clock()
+        end = _NEVER if timeout is None else now + timeout
+        self.leave = False
+        while True:
+            until = min(end, self._next_alarm)
+            # A time-out is rounded up to milliseconds: epoll_wait(2).
+            events = poll(-1 if until == _NEVER else until - now if until > now else 0, _MAX_EVENTS)
+            for fd, _ in events:
+                reader = readers.get(fd)
+                if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
+                    self.leave = True
+                    continue
+                try:
+                    reader()
+                except Exception as error:
+                    self._failed(error)
+            now = clock()
+            if now >= self._next_alarm:
+                self._ring(now)
+            if self.leave or now >= end:
+                return super().select(0)
+
+    def close(self) -> None:
+        """Close both epolls; the descriptors stay."""
+        self._readers.clear()
+        self._epoll.close()
+        super().close()
+
+    def _ring(self, now: float) -> None:
+        for each, when in list(self._alarms.items()):
+            if when <= now:
+                del self._alarms[each]
+                try:
+                    each.callback()
+                except Exception as error:
+                    self._failed(error)
+        self._next_alarm = min(self._alarms.values(), default=_NEVER)
+
+
+class LeanAlarm:
+    """An alarm (`softlan.net.loop`) in the selector's own short list."""
+
+    __slots__ = ("_selector", "callback")
+
+    def __init__(self, selector: LeanSelector, callback: Callable[[], None]) -> None:
+        self.callback = callback
+        self._selector = selector
+
+    def set(self, when: float) -> None:
+        """Ring at `when` instead of at an earlier setting."""
+        self._selector.set_alarm(self, when)
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        self._selector.set_alarm(self, _NEVER)
