@@ -1,5 +1,5 @@
-# Two commands matter: `make test` proves softlan, `make demo` shows it. Both set themselves up first
-# on a Debian 12 or Ubuntu that has python3 (3.11 or later), git and make.
+# Two commands matter: `make test` proves softlan, `make demo` shows it. `make test-windows` proves it for Windows,
+# under Wine. All set themselves up first on a Debian 12 or Ubuntu that has python3 (3.11 or later), git and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,12 +11,16 @@ ATHERIS_VERSION := 3.0.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools test lint types pytest format demo fuzz bench bench-e2e lock clean
+.PHONY: help setup tools test test-windows lint types pytest format demo fuzz bench bench-e2e lock clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: setup lint types pytest ## style, types and all tests
+
+test-windows: setup ## the Windows client under Wine, which root gets installed; skipped where it cannot be had
+	@$(BIN)/python -m tests.windows.bed
 
 demo: setup ## the whole party on this machine; KEEP=1 leaves it running
 	@$(BIN)/softlan demo $(if $(KEEP),--keep)

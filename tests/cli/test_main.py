@@ -84,6 +84,14 @@ USAGE_ERRORS = {
     "server name": ("softlan client --relay x --room DEN --server-name a/b", ["--server-name", "a/b"]),
     "relay's server name": ("softlan relay --server-name", ["--server-name needs a value"]),
     "empty server name": ("softlan relay --server-name=", ["--server-name", "relay.example.net"]),
+    "name of an interface": ("softlan client --relay x --room DEN --tap-name a/b", ["--tap-name", "a/b"]),
+    "no name of an interface": ("softlan doctor --relay x --tap-name=", ["--tap-name"]),
+    "flag of Windows": ("softlan client --relay x --room DEN --metric 3", ["--metric", "Windows"]),
+    "another flag of Windows": ("softlan client --relay x --room DEN --allow-inbound", ["--allow-inbound", "Windows"]),
+    "status interval": ("softlan client --relay x --room DEN --status-interval 0", ["--status-interval", "3600"]),
+    "client without a relay": ("softlan client", ["--relay and --room are missing", "softlan client --help"]),
+    "doctor without a relay": ("softlan doctor", ["--relay is missing", "see softlan doctor --help"]),
+    "doctor's room": ("softlan doctor --relay x --room a/b", ["--room", "a/b"]),
     "listen address": ("softlan relay --listen example.net:443", ["example.net", "443/udp"]),
     "listen protocol": ("softlan relay --listen 443/tcp", ["tcp", "443/udp"]),
     "MTU": ("softlan relay --room-mtu 100", ["--room-mtu", "256", "9000"]),
@@ -162,6 +170,20 @@ def test_an_identity_that_was_damaged(tmp_path: Path) -> None:
     (tmp_path / "identity.json").write_text("{}")
     assert "identity.json" in complaint(tmp_path, command(*CLIENT, "--state-dir", "."), FAILED)
     assert (tmp_path / "identity.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "softlan client --list-tap-adapters",
+        "softlan service install --relay 127.0.0.1 --room DEN",
+        "softlan service run --relay 127.0.0.1 --room DEN",
+        "softlan service remove",
+    ],
+)
+def test_what_only_windows_has(line: str, tmp_path: Path) -> None:
+    assert "unsupported platform" in complaint(tmp_path, command(*line.split()), FAILED)
+    assert not (tmp_path / "home").exists()
 
 
 # Without privileges; in a namespace, where a port below 1024 is a privilege whatever this machine has set

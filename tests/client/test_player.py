@@ -10,6 +10,7 @@ import pytest
 from tests.support.virtual_room import LAN_HOST, WELCOME, frame
 
 from softlan.client.bridge import Bridge
+from softlan.client.platform_linux import LinuxTapCare
 from softlan.client.player import PIN_CHECK, Player
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Role
 from softlan.device.base import DeviceGone
@@ -82,7 +83,8 @@ class Game:
         self.bridge = Bridge(self.device, self.counters, self.gone.append)
         self.bridge.send = self.sent.extend
         guard = HostGuard(self.network, self.journal)
-        self.player = Player(self.device, self.bridge, self.network, guard, MAC, discovery=discovery)
+        care = LinuxTapCare("softlan0", self.network, discovery=discovery)
+        self.player = Player(self.device, self.bridge, self.network, guard, MAC, care)
 
     @property
     def steps(self) -> list[str]:
@@ -158,6 +160,19 @@ async def test_a_machine_with_routes_of_its_own_for_them_plays_all_the_same(tmp_
     game.player.joined(WELCOME, RELAY)
     assert game.device.is_up
     assert game.network.ours == [PINNED, route("255.255.255.255/32", None, "softlan0")]
+
+
+async def test_what_it_tells_of_itself(game: Game) -> None:
+    player = game.player
+    assert (player.interface, player.interface_id, player.mtu, player.pin) == ("softlan0", "softlan0", None, None)
+    player.joined(WELCOME, RELAY)
+    assert (player.mtu, player.pin, player.needs_pin) == (1418, str(PINNED), True)
+    game.network.ours.clear()
+    game.network.routes[:] = [route("0.0.0.0/0", "10.9.0.1", "softlan0")]
+    player.tick(100.0)
+    assert (player.pin, player.needs_pin) == (None, True), "there is no good way to pin"
+    player.joined(WELCOME, ("::1", 443, 0, 0))
+    assert (player.pin, player.needs_pin) == (None, False)
 
 
 # Out of it and back

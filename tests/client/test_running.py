@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 
 import pytest
 
@@ -38,3 +39,36 @@ def test_the_first_part_that_fails_is_the_reason() -> None:
     assert stop.event.is_set()
     with pytest.raises(HostError, match=r"^the interface softlan0 is gone$"):
         stop.check()
+
+
+async def test_another_thread_may_ask_for_the_end_and_wait_for_it() -> None:
+    waited: list[bool] = []
+
+    def ask(stop: Stop) -> None:
+        stop.request()
+        waited.append(stop.finished.wait(5))
+
+    async with running() as stop:
+        thread = threading.Thread(target=ask, args=(stop,))
+        thread.start()
+        async with asyncio.timeout(5):
+            await stop.event.wait()
+        assert not stop.finished.is_set(), "nothing was put back yet"
+    thread.join(5)
+    assert waited == [True]
+
+
+async def test_it_is_finished_whatever_ended_it() -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async with running() as stop:
+            raise ZeroDivisionError
+    assert stop.finished.is_set()
+
+
+def test_asking_after_the_end_is_harmless() -> None:
+    async def run() -> Stop:
+        async with running() as stop:
+            return stop
+
+    stop = asyncio.run(run())
+    stop.request()

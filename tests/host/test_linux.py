@@ -264,3 +264,14 @@ def test_the_guard_pins_and_restores_for_real(player: Namespace, network: LinuxN
     assert len(ours(player)) == 2
     assert guard.restore() == []
     assert table(player) == before
+
+
+def test_the_addresses_of_an_interface(player: Namespace, network: LinuxNetwork) -> None:
+    assert network.addresses("gone0") == []
+    for command in ("addr add 192.168.1.9/32 peer 10.0.0.1 dev net0", "addr add fd01::8/64 dev net0 nodad"):
+        player.ip(*command.split())
+    found = {str(address) for address in network.addresses("net0") if not address.is_link_local}
+    assert {"192.168.1.7/24", "192.168.1.8/24", "192.168.1.9/32", "fd01::8/64"} <= found
+    assert found <= {"192.168.1.7/24", "192.168.1.8/24", "192.168.1.9/32", "fd01::8/64", "fd01::7/64"}
+    player.ip("addr", "flush", "dev", "net0")
+    assert network.addresses("net0") == []

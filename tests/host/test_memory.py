@@ -3,7 +3,7 @@ import ipaddress
 import pytest
 
 from softlan.errors import HostError
-from softlan.host.base import HostNetwork, HostRoute
+from softlan.host.base import HostInterfaces, HostNetwork, HostRoute, Setting
 from softlan.host.memory import MemoryNetwork
 
 ip = ipaddress.ip_address
@@ -55,3 +55,34 @@ def test_a_call_fails_when_told_to_before_or_after_it_acts() -> None:
         network.add_route(PIN)
     assert network.ours == [PIN]
     assert network.calls == 2
+
+
+def test_settings_and_addresses_are_as_they_were_set() -> None:
+    network = MemoryNetwork(DEFAULT)
+    interfaces: HostInterfaces = network
+    network.settings["tap", 4, Setting.MTU] = 1500
+    network.interface_addresses["tap"] = [ipaddress.ip_interface("10.9.0.7/24")]
+    interfaces.await_interface("tap", 4)
+    interfaces.write_setting("tap", 4, Setting.MTU, 1400)
+    assert interfaces.read_setting("tap", 4, Setting.MTU) == 1400
+    assert interfaces.read_setting("gone", 4, Setting.MTU) is None
+    with pytest.raises(HostError, match=r"^tap has no IPv6$"):
+        interfaces.await_interface("tap", 6)
+    with pytest.raises(HostError, match=r"^tap has no IPv6$"):
+        interfaces.read_setting("tap", 6, Setting.MTU)
+    with pytest.raises(HostError, match=r"^tap has no IPv6$"):
+        interfaces.write_setting("tap", 6, Setting.MTU, 1400)
+    assert network.addresses("tap") == [ipaddress.ip_interface("10.9.0.7/24")]
+    assert network.addresses("gone") == []
+
+
+def test_the_usual_route_is_of_others_and_not_through_the_tunnel() -> None:
+    network = MemoryNetwork(DEFAULT, route("10.0.0.0/8", "10.9.0.1", "tap"))
+    network.add_route(PIN)
+    assert network.usual_route(PIN, "tap") == PIN
+    network.routes.append(OFFICE)
+    usual = network.usual_route(PIN, "tap")
+    assert usual is not None
+    assert usual.interface == "vpn0"
+    network.routes.clear()
+    assert network.usual_route(PIN, "tap") is None

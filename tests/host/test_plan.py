@@ -4,8 +4,8 @@ import json
 import pytest
 
 from softlan.errors import HostError
-from softlan.host.base import HostRoute
-from softlan.host.plan import AddRoute, decode_change, encode_change, pin_relay
+from softlan.host.base import HostRoute, Setting
+from softlan.host.plan import AddRoute, SetInterface, decode_change, encode_change, pin_relay
 
 ip = ipaddress.ip_address
 net = ipaddress.ip_network
@@ -79,6 +79,7 @@ def test_what_is_written_down_is_for_people_too() -> None:
         "gateway": "192.168.1.1",
         "interface": "eth0",
         "source": None,
+        "label": "",
     }
 
 
@@ -106,3 +107,54 @@ def test_anything_else_is_a_value_error(damage: dict[str, object]) -> None:
 def test_no_object_is_a_value_error(encoded: object) -> None:
     with pytest.raises(ValueError):
         decode_change(encoded)
+
+
+SETTING = SetInterface(
+    "{11111111-0000-4000-8000-00000000000C}", 4, Setting.DEFAULT_ROUTES, 0, previous=1, label="Ethernet 7"
+)
+
+
+def test_a_setting_survives_being_written_down_with_what_was_before() -> None:
+    written = json.loads(json.dumps(encode_change(SETTING)))
+    assert written == {
+        "kind": "interface",
+        "interface": "{11111111-0000-4000-8000-00000000000C}",
+        "version": 4,
+        "setting": "default routes",
+        "value": 0,
+        "previous": 1,
+        "label": "Ethernet 7",
+    }
+    decoded = decode_change(written)
+    assert isinstance(decoded, SetInterface)
+    assert (decoded, decoded.previous, decoded.label) == (SETTING, 1, "Ethernet 7")
+    assert str(decoded) == "IPv4 setting default routes = 0 of Ethernet 7"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"interface": 7},
+        {"version": 5},
+        {"version": "4"},
+        {"setting": "colour"},
+        {"setting": None},
+        {"value": None},
+        {"value": -1},
+        {"value": 1 << 32},
+        {"value": True},
+        {"previous": None},
+        {"previous": "1"},
+        {"label": 7},
+    ],
+    ids=str,
+)
+def test_any_other_setting_is_a_value_error(damage: dict[str, object]) -> None:
+    encoded: dict[str, object] = dict(encode_change(SETTING))
+    with pytest.raises(ValueError):
+        decode_change(encoded | damage)
+
+
+def test_what_was_before_does_not_make_another_change() -> None:
+    assert SetInterface(SETTING.interface, 4, Setting.DEFAULT_ROUTES, 0) == SETTING
+    assert SetInterface(SETTING.interface, 6, Setting.DEFAULT_ROUTES, 0) != SETTING

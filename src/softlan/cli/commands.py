@@ -6,14 +6,19 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from softlan import __version__
+from softlan.cli.doctor import doctor
 from softlan.cli.options import (
+    DEFAULT_PLAYER,
     LogOptions,
+    PlayerOptions,
     RelayOptions,
     StateDir,
     checked_server_name,
+    client_config,
     state_directory,
     tunnel_config,
 )
+from softlan.cli.windows_service import service
 from softlan.errors import UsageError
 
 app = App(
@@ -164,43 +169,54 @@ def gateway(
 @app.command
 def client(
     *,
-    target: RelayOptions,
-    virtual_mac: str | None = None,
-    tap_name: str = "softlan0",
-    discovery: bool = True,
+    target: RelayOptions | None = None,
+    player: PlayerOptions = DEFAULT_PLAYER,
+    list_tap_adapters: Annotated[bool, Parameter(negative="")] = False,
+    status_interval: float = 5.0,
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
 ) -> None:
-    """Join a room as a player (as root).
+    """Join a room as a player (as root, on Windows as administrator). --relay and --room are required.
 
     Parameters
     ----------
-    virtual_mac
-        The MAC to join with; by default one that is made once and kept.
-    tap_name
-        Name of the network interface that appears.
-    discovery
-        Send broadcasts and multicasts of this machine into the room, so that games find servers there.
+    list_tap_adapters
+        Windows: print the TAP adapters of this machine with GUID and driver version, and exit.
+    status_interval
+        Seconds between two looks at how things are; what is new goes into the log.
     """
-    from softlan.client.identity import load_or_create
-    from softlan.client.service import ClientConfig, run, unsupported_here
-    from softlan.ctrl.messages import Role
-    from softlan.obs.frame_log import FrameLogMode
-    from softlan.proto.mac import identity_fault, parse_mac
+    from dataclasses import replace
 
     log.apply()
-    directory = state_directory(state_dir)
-    if virtual_mac is not None:
-        mac = parse_mac(virtual_mac)
-        fault = identity_fault(mac, allow_universal=True)
-        if fault is not None:
-            raise UsageError(f"--virtual-mac {virtual_mac} cannot be a player's address: it is {fault}")
-        config = tunnel_config(target, Role.CLIENT, mac, directory)
-    else:
-        tunnel_config(target, Role.CLIENT, None, directory)  # the flags first: a wrong one must not leave a file behind
-        config = tunnel_config(target, Role.CLIENT, load_or_create(directory), directory)
-    unsupported_here("the client")
-    run(ClientConfig(config, tap_name, discovery, FrameLogMode(log.frame_log)))
+    if list_tap_adapters:
+        print_tap_adapters()
+        return
+    if target is None:
+        raise UsageError("--relay and --room are missing; see softlan client --help")
+    if not 1 <= status_interval <= 3600:
+        raise UsageError("--status-interval must be 1 to 3600 seconds")
+    config = client_config(target, player, log, state_dir)
+    from softlan.cli.live_line import live_line
+    from softlan.client.service import run
+    from softlan.client.status import StatusOptions
+
+    with live_line(log) as show:
+        run(replace(config, status=StatusOptions(status_interval, show)))
+
+
+def print_tap_adapters() -> None:
+    """A line for each TAP adapter. Raises HostError elsewhere than on Windows."""
+    from softlan.device.tap_adapters import adapters
+
+    found = adapters()
+    for adapter in found:
+        print(f"{adapter.instance_id}  {adapter.driver_version or 'unknown version'}  {adapter.name}")
+    if not found:
+        print("no TAP-Windows6 adapter is installed")
+
+
+app.command(doctor)
+app.command(service)
 
 
 @app.command
@@ -220,6 +236,9 @@ def demo(
     """
     import sys
 
+    from softlan.client.service import unsupported_here
+
+    unsupported_here("the demo")
     from softlan.demo.run import end_demo, run_demo
 
     sys.exit(end_demo() if end else run_demo(keep=keep))

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 could not (this machine or the network), 2 usage, 3 the relay said no.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -39,6 +40,9 @@ def client_alias() -> None:
 
 def run(arguments: Sequence[str], alias: str | None = None) -> int:
     """Run one command line, of ``lanparty-<alias>`` if that is given; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # on Windows a pipe has a code page, which lacks most letters
+            stream.reconfigure(errors="replace")
     try:
         app([alias, *arguments] if alias else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -2,9 +2,10 @@
 
 import datetime
 import platform
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import platformdirs
 from cyclopts import Parameter
@@ -17,6 +18,9 @@ from softlan.errors import UsageError
 from softlan.net.address import DEFAULT_PORT, parse_relay
 from softlan.obs.logging import configure
 from softlan.quic.trust import load_trust
+
+if TYPE_CHECKING:
+    from softlan.client.service import ClientConfig
 
 SOFTWARE = f"softlan {__version__} ({platform.system().lower()})"
 
@@ -53,6 +57,54 @@ class RelayOptions:
     """The relay's certificate, or a CA that signed it (DER or PEM); by default what the system trusts."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TapOptions:
+    """Which interface, and how it stands among the others."""
+
+    tap_name: str | None = None
+    """Linux: name of the network interface that appears (softlan0). Windows: name of the TAP adapter to take."""
+    tap_instance_id: str | None = None
+    """Windows: GUID of the TAP adapter to take; --list-tap-adapters tells it."""
+    metric: int = 1
+    """Windows: interface metric of the TAP, so that game searches leave by it; 0 leaves it to Windows."""
+
+    def checked_name(self) -> str | None:
+        """`tap_name`, with all of these checked for this system. Raises UsageError."""
+        if sys.platform == "linux":
+            if self.tap_instance_id is not None or self.metric != 1:
+                flag = "--tap-instance-id" if self.tap_instance_id is not None else "--metric"
+                raise UsageError(f"{flag} is for Windows; on Linux the client makes an interface of its own")
+            from softlan.device.netdev import name_fault
+
+            fault = name_fault(self.tap_name) if self.tap_name is not None else None
+            if fault is not None:
+                raise UsageError(f"--tap-name {self.tap_name!a} cannot be an interface's name: it is {fault}")
+        if self.tap_name is not None and not self.tap_name.strip():
+            raise UsageError("--tap-name is empty; leave it out for the usual one")
+        if not 0 <= self.metric <= 9999:
+            raise UsageError("--metric must be 1 to 9999, or 0 to leave it to Windows")
+        return self.tap_name
+
+
+DEFAULT_TAP = TapOptions()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PlayerOptions(TapOptions):
+    """What the client is told beside relay and room."""
+
+    virtual_mac: str | None = None
+    """The MAC to join with; by default one that is made once and kept."""
+    discovery: bool = True
+    """Linux: send broadcasts and multicasts of this machine into the room, so that games find servers there."""
+    allow_inbound: Annotated[bool, Parameter(negative="")] = False
+    """Windows: let the party's computers reach this PC, by a firewall rule for the TAP while the client runs."""
+
+
+DEFAULT_PLAYER = PlayerOptions()
+
 StateDir = Annotated[
     Path | None,
     Parameter(help="Where to keep what must survive a restart; by default the system's place for it."),
@@ -85,4 +137,41 @@ def tunnel_config(options: RelayOptions, role: Role, mac: bytes | None, state_di
     trust = load_trust(options.relay_ca_cert, server_name, now)
     return TunnelConfig(
         relay=relay, trust=trust, identity=Identity(role, options.room, mac, SOFTWARE), state_dir=state_dir
+    )
+
+
+def client_config(
+    target: RelayOptions, player: PlayerOptions, log: LogOptions, state_dir: Path | None, *, check_only: bool = False
+) -> "ClientConfig":
+    """Check a client's flags and make its config; the identity is made at the first call, unless `check_only`.
+
+    Raises UsageError, and HostError when the state directory cannot be used.
+    """
+    from softlan.client.identity import load_or_create
+    from softlan.client.service import ClientConfig
+    from softlan.obs.frame_log import FrameLogMode
+    from softlan.proto.mac import identity_fault, parse_mac
+
+    tap_name = player.checked_name()
+    if player.allow_inbound and sys.platform != "win32":
+        raise UsageError("--allow-inbound is for Windows; here, allow the interface in your own firewall")
+    directory = state_directory(state_dir)
+    mac: bytes | None = None
+    if player.virtual_mac is not None:
+        mac = parse_mac(player.virtual_mac)
+        fault = identity_fault(mac, allow_universal=True)
+        if fault is not None:
+            raise UsageError(f"--virtual-mac {player.virtual_mac} cannot be a player's address: it is {fault}")
+    # All flags first: a wrong one must not leave a file behind.
+    tunnel = tunnel_config(target, Role.CLIENT, mac, directory)
+    if mac is None and not check_only:
+        tunnel = replace(tunnel, identity=replace(tunnel.identity, mac=load_or_create(directory)))
+    return ClientConfig(
+        tunnel=tunnel,
+        tap_name=tap_name,
+        tap_instance_id=player.tap_instance_id,
+        metric=player.metric,
+        allow_inbound=player.allow_inbound,
+        discovery=player.discovery,
+        frame_log=FrameLogMode(log.frame_log),
     )

@@ -4,19 +4,16 @@ import asyncio
 import ipaddress
 
 from softlan.client.bridge import Bridge
+from softlan.client.platform import TapCare
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
 from softlan.device.base import TapDevice
 from softlan.errors import HostError
-from softlan.host.base import HostNetwork, HostRoute, IPAddress
+from softlan.host.base import HostNetwork, IPAddress
 from softlan.host.guard import HostGuard
 from softlan.host.plan import AddRoute, pin_relay
 from softlan.net.address import SocketAddress
 from softlan.obs.logging import get_logger
 from softlan.quic.udp import plain_host
-
-DISCOVERY = (ipaddress.ip_network("255.255.255.255/32"), ipaddress.ip_network("224.0.0.0/4"))
-"""Where LAN games look for servers: the limited broadcast (RFC 919) and the IPv4 groups. IPv6 groups have a scope,
-and need no route."""
 
 PIN_CHECK = 5.0  # seconds between two looks at the relay's route
 
@@ -31,21 +28,48 @@ class Player:
         network: HostNetwork,
         guard: HostGuard,
         mac: bytes,
-        *,
-        discovery: bool,
+        care: TapCare,
     ) -> None:
-        """`discovery`: whether this machine's broadcasts and multicasts go into the room, not by its default route."""
+        """`care` does what this system wants done about the TAP."""
         self._tap = tap
         self._bridge = bridge
         self._network = network
         self._guard = guard
         self._mac = mac
-        self._discovery = discovery
+        self._care = care
         self._mtu: int | None = None
         self._relay: IPAddress | None = None
         self._pin: AddRoute | None = None
+        self._needs_pin = True
         self._next_check = 0.0
         self._log = get_logger("client")
+
+    # What the status line tells
+
+    @property
+    def interface(self) -> str:
+        """The TAP's name, for people."""
+        return self._tap.name
+
+    @property
+    def interface_id(self) -> str:
+        """What the host's network calls it."""
+        return self._care.interface
+
+    @property
+    def mtu(self) -> int | None:
+        """The TAP's MTU in bytes; None before it is up."""
+        return self._mtu
+
+    @property
+    def pin(self) -> str | None:
+        """The pinned route to the relay, in words."""
+        return None if self._pin is None else str(self._pin.route)
+
+    @property
+    def needs_pin(self) -> bool:
+        """Whether a route has to be pinned at all."""
+        return self._needs_pin
 
     # client.tunnel.FrameSink
 
@@ -56,8 +80,7 @@ class Player:
             self._pin_relay(address)
             self._tap.configure(self._mac, welcome.effective_mtu)
             self._tap.bring_up()
-            if self._discovery:
-                self._draw_discovery()
+            self._care.came_up()
             self._bridge.start(asyncio.get_running_loop())
             self._log.info("tap.up", interface=self._tap.name, mtu=welcome.effective_mtu)
         else:
@@ -81,33 +104,24 @@ class Player:
         self._bridge.deliver(frames)
 
     def tick(self, now: float) -> None:
-        """See that the relay's route is still ours."""
+        """See that the relay's route is still ours, and the TAP as it should be."""
         self._bridge.report(now)
         if now >= self._next_check and self._relay is not None:
             self._next_check = now + PIN_CHECK
             self._keep_pinned(self._relay)
+            self._care.keep()
 
     def close(self) -> None:
         """Undo everything."""
         self._bridge.stop()
         try:
+            self._care.goes_down()
             self._tap.close()
         finally:
-            self._unpin()
+            self._pin = None
+            self._complain(self._guard.restore())
 
     # Inside
-
-    def _draw_discovery(self) -> None:
-        """Let games that choose no interface look for servers in the room.
-
-        Linux sends what is for 255.255.255.255 or a group by the default route, so a server browser would ask the home
-        network. The routes are the interface's own, and go with it: there is nothing to restore.
-        """
-        for destination in DISCOVERY:
-            try:
-                self._network.add_route(HostRoute(destination, None, self._tap.name))
-            except HostError as error:
-                self._log.warning("discovery.failed", reason=str(error))
 
     def _keep_pinned(self, relay: IPAddress) -> None:
         """As `_pin_relay`; what fails in the middle of a party is tried again instead of ending it."""
@@ -119,14 +133,16 @@ class Player:
     def _pin_relay(self, relay: IPAddress) -> None:
         """See that the relay's route is pinned. A pin goes with its interface; then along what leads there now."""
         pin = self._pin
-        if pin is not None and relay == self._relay and self._network.has_route(pin.route):
+        if pin is not None and relay == self._relay and self._care.pin_holds(pin.route):
             return
         if pin is not None:
             if relay == self._relay:
                 self._log.warning("pin.lost", route=str(pin.route))
-            self._unpin()
-        self._relay = relay
-        route = pin_relay(relay, self._network.best_route(relay), self._tap.name)
+            self._pin = None
+            self._complain(self._guard.withdraw([pin]))
+        self._relay, self._needs_pin = relay, True
+        route = pin_relay(relay, self._network.best_route(relay), self._care.interface)
+        self._needs_pin = route is not None
         if route is None:
             self._log.debug("pin.none", relay=str(relay))
             return
@@ -135,7 +151,6 @@ class Player:
         self._pin = pin
         self._log.info("relay.pinned", route=str(route))
 
-    def _unpin(self) -> None:
-        self._pin = None
-        for complaint in self._guard.restore():
+    def _complain(self, complaints: list[str]) -> None:
+        for complaint in complaints:
             self._log.warning("restore.failed", reason=complaint)

@@ -1,19 +1,32 @@
-"""Runs until told to stop: by a signal, or by a part that cannot go on."""
+"""Runs until told to stop: by a signal, by Windows, or by a part that cannot go on."""
 
 import asyncio
 import contextlib
 import signal
+import sys
+import threading
 from collections.abc import AsyncIterator
 
+from softlan.client.console import console_handler
 from softlan.errors import SoftlanError
+from softlan.host.kernel32 import set_console_handler
 
 
 class Stop:
-    """Why and whether to stop."""
+    """Why and whether to stop. Made inside of the running loop, or given it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.event = asyncio.Event()
+        self.finished = threading.Event()
+        """Set when all was put back: whoever asked from another thread may wait for it."""
+        self._loop = loop
         self._error: SoftlanError | None = None
+
+    def request(self) -> None:
+        """Stop; from any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
+                self._loop.call_soon_threadsafe(self.event.set)
 
     def fail(self, error: SoftlanError) -> None:
         """Stop because of `error`; the first one counts."""
@@ -29,16 +42,18 @@ class Stop:
 
 @contextlib.asynccontextmanager
 async def running() -> AsyncIterator[Stop]:
-    """A `Stop` that SIGINT and SIGTERM set."""
+    """A `Stop` that SIGINT and SIGTERM set; on Windows Ctrl-C, Ctrl-Break, and the end of console or session.
+
+    What is to be put back must be so when the block is left: Windows ends the process then.
+    """
     loop = asyncio.get_running_loop()
-    stop = Stop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-        for number in signals:
-            loop.add_signal_handler(number, stop.event.set)
-    try:
+    stop = Stop(loop)
+    with contextlib.ExitStack() as stack:
+        if sys.platform == "win32":
+            stack.callback(set_console_handler(console_handler(stop.request, stop.finished)))
+        else:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop.event.set)
+                stack.callback(loop.remove_signal_handler, number)
+        stack.callback(stop.finished.set)  # the first to be called: a handler that waits for it cannot be taken back
         yield stop
-    finally:
-        with contextlib.suppress(NotImplementedError):
-            for number in signals:
-                loop.remove_signal_handler(number)

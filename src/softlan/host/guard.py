@@ -11,7 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from softlan.errors import HostError
-from softlan.host.base import HostNetwork
+from softlan.host.base import HostInterfaces, HostNetwork
+from softlan.host.deeds import Deeds
+from softlan.host.durable import replace_file, sync_directory
 from softlan.host.owner import Owner, this_process
 from softlan.host.plan import Change, decode_change, encode_change
 
@@ -24,9 +26,15 @@ class HostGuard:
     Usual life: `recover()` at the start, `apply(...)`, `restore()` at the end.
     """
 
-    def __init__(self, network: HostNetwork, journal: Path, owner: Owner | None = None) -> None:
-        """`owner` is this process unless a test says otherwise."""
-        self._network = network
+    def __init__(
+        self,
+        network: HostNetwork,
+        journal: Path,
+        owner: Owner | None = None,
+        interfaces: HostInterfaces | None = None,
+    ) -> None:
+        """`owner` is this process unless a test says otherwise; `interfaces` where their settings are changed too."""
+        self._deeds = Deeds(network, interfaces)
         self._journal = journal
         self._owner = owner or this_process()
         self._held: list[Change] = []
@@ -34,9 +42,9 @@ class HostGuard:
     def recover(self) -> list[str]:
         """Undo what a run that did not end properly has left, and say so, one line a change.
 
-        A journal of a process that still runs is left alone. After a reboot there is nothing to undo. What
-        could not be undone is said too, and stays in the journal for the next time. Raises HostError when
-        the journal itself cannot be read or written.
+        A journal of a process that still runs is left alone. After a reboot only what outlives one is undone.
+        What could not be undone is said too, and stays in the journal for the next time. Raises HostError
+        when the journal itself cannot be read or written.
         """
         try:
             found = self._read()
@@ -53,15 +61,14 @@ class HostGuard:
         if owner.is_alive():
             return []
         if not owner.is_of_this_boot():
-            self._write([], owner)
-            return []
+            changes = [change for change in changes if change.OUTLIVES_BOOT]
         left, failures = self._undo(changes)
         self._write(left, owner)
-        undone = [f"removed the {change}, left by an earlier run" for change in changes if change not in left]
+        undone = [f"{change.UNDO[1]} the {change}, left by an earlier run" for change in changes if change not in left]
         return undone + failures
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Make `changes` in order, each checked by reading it back.
+    def apply(self, changes: Iterable[Change]) -> list[Change]:
+        """Make `changes` in order, each checked by reading it back; returns those that were made.
 
         A change that is in place already is not ours, and stays when we go. When one fails, those made by
         this call are undone, and HostError says which it was.
@@ -69,8 +76,7 @@ class HostGuard:
         self._claim()
         before = len(self._held)
         try:
-            for change in changes:
-                self._make(change)
+            return [change for change in changes if self._make(change)]
         except HostError as error:
             left, failures = self._undo(self._held[before:])
             self._held[before:] = left
@@ -85,28 +91,38 @@ class HostGuard:
 
         That stays in the journal, for another try here or at the next start. Nothing happens the second time.
         """
-        if not self._held:
+        return self.withdraw(list(self._held))
+
+    def withdraw(self, changes: Sequence[Change]) -> list[str]:
+        """As `restore`, but undo only those of `changes`, and leave the others in place."""
+        if not any(change in changes for change in self._held):
             return []
-        self._held, failures = self._undo(self._held)
+        left, failures = self._undo([change for change in self._held if change in changes])
+        self._held = [change for change in self._held if change not in changes or change in left]
         try:
             self._write(self._held, self._owner)
         except HostError as error:
             failures.append(str(error))
         return failures
 
-    def _make(self, change: Change) -> None:
-        if self._network.has_route(change.route):
-            return
-        # Held and written before it is made: an interrupt from here on finds it in both places.
-        self._held.append(change)
-        self._write(self._held, self._owner)
+    def _make(self, change: Change) -> bool:
+        prepared = self._deeds.prepare(change)
+        if prepared is None:
+            return False
+        is_new = prepared not in self._held
+        if is_new:
+            # Held and written before it is made: an interrupt from here on finds it in both places.
+            self._held.append(prepared)
+            self._write(self._held, self._owner)
         try:
-            self._network.add_route(change.route)
+            self._deeds.make(prepared)
         except HostError:
-            self._held.pop()  # it was not made, so it is not ours to undo
+            if is_new:
+                self._held.pop()  # it was not made, so it is not ours to undo
             raise
-        if not self._network.has_route(change.route):
+        if not self._deeds.is_made(prepared):
             raise HostError("change the host", f"the {change} did not appear")
+        return True
 
     def _undo(self, changes: Sequence[Change]) -> tuple[list[Change], list[str]]:
         """Undo in reverse, past failures; the changes that are left, in order, and why."""
@@ -114,14 +130,16 @@ class HostGuard:
         failures: list[str] = []
         for change in reversed(changes):
             try:
-                self._network.delete_route(change.route)
+                self._deeds.undo(change)
             except HostError as error:
                 left.insert(0, change)
-                failures.append(f"could not remove the {change}: {error}")
+                failures.append(f"could not {change.UNDO[0]} the {change}: {error}")
         return left, failures
 
     def _claim(self) -> None:
         """Make the journal ours, with what could not be undone of an earlier run. Raises HostError."""
+        if self._held:
+            return  # it is ours since the first of them
         self.recover()
         found = self._read()
         if found is None:
@@ -166,21 +184,17 @@ class HostGuard:
             if changes:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 new = self._journal.with_suffix(".new")
-                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with open(descriptor, "w", encoding="utf-8") as file:
                     json.dump(content, file, indent=1)
                     file.flush()
                     os.fsync(descriptor)
-                new.replace(self._journal)
+                replace_file(new, self._journal)
             elif self._journal.exists():
                 self._journal.unlink()
             else:
                 return
-            descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_directory(directory)
         except OSError as error:
             raise self._error(error) from error
 

@@ -1,4 +1,4 @@
-"""The routes of a Linux host, over rtnetlink (rtnetlink(7)) with pyroute2's messages.
+"""The routes and addresses of a Linux host, over rtnetlink (rtnetlink(7)) with pyroute2's messages.
 
 pyroute2's own `IPRoute` runs an event loop for each call, which a caller inside a running loop may not do.
 A question to the kernel is answered before `sendto` returns, so a plain socket does it as well.
@@ -20,11 +20,12 @@ from pyroute2.netlink import (
     NLMSG_DONE,
     NLMSG_ERROR,
 )
-from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE
+from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETADDR, RTM_GETROUTE, RTM_NEWROUTE
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_DADFAILED, IFA_F_TENTATIVE, ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from softlan.errors import HostError
-from softlan.host.base import HostRoute, IPAddress, IPNetwork
+from softlan.host.base import HostRoute, IPAddress, IPInterface, IPNetwork
 
 ROUTE_PROTOCOL = 98
 """The mark of our routes: `ip route show proto 98` lists them. None that `/etc/iproute2/rt_protos` names."""
@@ -95,6 +96,23 @@ class LinuxNetwork:
                 return False
             raise _error("list routes", "cannot list the routes", error) from error
 
+    def addresses(self, interface: str) -> list[IPInterface]:
+        """The interface's addresses, but for those whose duplicates are still looked for (RFC 4862) or were found."""
+        try:
+            index = _index(interface)
+            found = _request(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg(), ifaddrmsg)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return []
+            raise _error("list addresses", f"cannot list the addresses of {interface}", error) from error
+        return [
+            ipaddress.ip_interface(
+                (answer.get_attr("IFA_LOCAL") or answer.get_attr("IFA_ADDRESS"), answer["prefixlen"])
+            )
+            for answer in found
+            if answer["index"] == index and not answer["flags"] & (IFA_F_TENTATIVE | IFA_F_DADFAILED)
+        ]
+
 
 def _message(destination: IPAddress | IPNetwork) -> Any:
     message = rtmsg()
@@ -151,8 +169,8 @@ def _route(answer: Any, destination: IPNetwork) -> HostRoute:
     )
 
 
-def _request(kind: int, flags: int, message: Any) -> list[Any]:
-    """Ask the kernel and return the routes that it answers with. Raises OSError with the kernel's number."""
+def _request(kind: int, flags: int, message: Any, decode: Any = rtmsg) -> list[Any]:
+    """Ask the kernel; returns what it answers with, routes as a rule. Raises OSError with the kernel's number."""
     message["header"]["type"] = kind
     message["header"]["flags"] = NLM_F_REQUEST | flags
     message["header"]["sequence_number"] = 1
@@ -174,7 +192,7 @@ def _request(kind: int, flags: int, message: Any) -> list[Any]:
                     if number:
                         raise OSError(number, os.strerror(number))
                     return answers
-                answer = rtmsg(data[offset : offset + length])
+                answer = decode(data[offset : offset + length])
                 answer.decode()
                 answers.append(answer)
                 if not flags:

@@ -1,21 +1,25 @@
-"""A host's routing table without a host, with failures to order."""
+"""A host's routes and settings without a host, with failures to order."""
 
 import ipaddress
 
 from softlan.errors import HostError
-from softlan.host.base import HostRoute, IPAddress
+from softlan.host.base import HostRoute, IPAddress, IPInterface, Setting
 
 
 class MemoryNetwork:
-    """A working `HostNetwork`.
+    """A working `HostNetwork`, and `HostInterfaces`.
 
     `routes` are those of others, `ours` those that were added here; both may be changed at will, as other
-    programs do. `calls` counts the calls of the protocol's methods, from 1; `fail` makes one of them fail.
+    programs do. So may `settings`, whose keys are interface, version of IP and setting, and
+    `interface_addresses`. `calls` counts the calls of the protocols' methods, from 1; `fail` makes one of them
+    fail.
     """
 
     def __init__(self, *routes: HostRoute) -> None:
         self.routes = list(routes)
         self.ours: list[HostRoute] = []
+        self.settings: dict[tuple[str, int, Setting], int] = {}
+        self.interface_addresses: dict[str, list[IPInterface]] = {}
         self.calls = 0
         self._before: dict[int, BaseException] = {}
         self._after: dict[int, BaseException] = {}
@@ -62,6 +66,51 @@ class MemoryNetwork:
         found = route in self.routes + self.ours
         self._leave(call)
         return found
+
+    def addresses(self, interface: str) -> list[IPInterface]:
+        """As assigned."""
+        call = self._enter()
+        found = list(self.interface_addresses.get(interface, []))
+        self._leave(call)
+        return found
+
+    def usual_route(self, pin: HostRoute, tunnel_interface: str) -> HostRoute | None:
+        """The route of the longest prefix among others'."""
+        call = self._enter()
+        relay = pin.destination.network_address
+        ways = [route for route in self.routes if route.interface != tunnel_interface and relay in route.destination]
+        self._leave(call)
+        if not ways:
+            return None
+        best = max(ways, key=lambda route: route.destination.prefixlen)
+        return HostRoute(pin.destination, best.gateway, best.interface)
+
+    def await_interface(self, interface: str, version: int) -> None:
+        """It is there already, or will never be."""
+        call = self._enter()
+        if not any(key[:2] == (interface, version) for key in self.settings):
+            raise HostError("find interface", f"{interface} has no IPv{version}")
+        self._leave(call)
+
+    def read_setting(self, interface: str, version: int, setting: Setting) -> int | None:
+        """As in `settings`."""
+        call = self._enter()
+        if not any(key[0] == interface for key in self.settings):
+            found = None
+        elif (interface, version, setting) in self.settings:
+            found = self.settings[interface, version, setting]
+        else:
+            raise HostError("read setting", f"{interface} has no IPv{version}")
+        self._leave(call)
+        return found
+
+    def write_setting(self, interface: str, version: int, setting: Setting, value: int) -> None:
+        """Into `settings`, where it must be already."""
+        call = self._enter()
+        if (interface, version, setting) not in self.settings:
+            raise HostError("write setting", f"{interface} has no IPv{version}")
+        self.settings[interface, version, setting] = value
+        self._leave(call)
 
     def _enter(self) -> int:
         self.calls += 1

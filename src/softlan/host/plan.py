@@ -1,10 +1,11 @@
 """What should be changed on the host, as values that can be compared, written down and undone."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from softlan.errors import HostError
-from softlan.host.base import HostRoute, IPAddress
+from softlan.host.base import HostRoute, IPAddress, Setting
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,38 @@ class AddRoute:
 
     route: HostRoute
 
+    OUTLIVES_BOOT: ClassVar = False
+    """Whether it can still be there after a restart of the machine."""
+    UNDO: ClassVar = ("remove", "removed")
+
     def __str__(self) -> str:
         return f"route {self.route}"
 
 
-Change = AddRoute
-"""Any of the changes. A further kind (a metric, an MTU) becomes a member of this union, with a `kind` of its
-own in `encode_change`."""
+@dataclass(frozen=True)
+class SetInterface:
+    """A setting of an interface for as long as we run."""
+
+    interface: str
+    version: int
+    """Of IP: 4 or 6; each has its own."""
+    setting: Setting
+    value: int
+    previous: int | None = field(default=None, compare=False)
+    """What was set before: the guard fills it in."""
+    label: str = field(default="", compare=False)
+    """What people call the interface."""
+
+    OUTLIVES_BOOT: ClassVar = True
+    UNDO: ClassVar = ("put back", "put back")
+
+    def __str__(self) -> str:
+        return f"IPv{self.version} setting {self.setting.value} = {self.value} of {self.label or self.interface}"
+
+
+Change = AddRoute | SetInterface
+"""Any of the changes. A further kind becomes a member of this union, with a `kind` of its own in `encode_change`,
+and has its deeds in `deeds.py`."""
 
 
 def pin_relay(relay: IPAddress, best: HostRoute | None, tunnel_interface: str) -> HostRoute | None:
@@ -48,11 +74,22 @@ def pin_relay(relay: IPAddress, best: HostRoute | None, tunnel_interface: str) -
         gateway=best.gateway,
         interface=best.interface,
         source=best.source if relay.version == 4 else None,
+        label=best.label,
     )
 
 
-def encode_change(change: Change) -> dict[str, str | None]:
+def encode_change(change: Change) -> dict[str, str | int | None]:
     """`change` as a JSON object."""
+    if isinstance(change, SetInterface):
+        return {
+            "kind": "interface",
+            "interface": change.interface,
+            "version": change.version,
+            "setting": change.setting.value,
+            "value": change.value,
+            "previous": change.previous,
+            "label": change.label,
+        }
     route = change.route
     return {
         "kind": "route",
@@ -60,24 +97,58 @@ def encode_change(change: Change) -> dict[str, str | None]:
         "gateway": None if route.gateway is None else str(route.gateway),
         "interface": route.interface,
         "source": None if route.source is None else str(route.source),
+        "label": route.label,
     }
 
 
 def decode_change(encoded: object) -> Change:
     """The reverse of `encode_change`. Raises ValueError."""
-    if not isinstance(encoded, dict) or encoded.get("kind") != "route":
+    if not isinstance(encoded, dict):
+        raise ValueError("not a change")
+    interface = encoded.get("interface")
+    if not isinstance(interface, str):
+        raise ValueError("a change without an interface")
+    if encoded.get("kind") == "route":
+        return AddRoute(_route(encoded, interface))
+    if encoded.get("kind") != "interface":
         raise ValueError("not a change that this version makes")
-    destination, interface = encoded.get("destination"), encoded.get("interface")
-    if not isinstance(destination, str) or not isinstance(interface, str):
-        raise ValueError("a route without destination or interface")
-    return AddRoute(
-        HostRoute(
-            destination=ipaddress.ip_network(destination),
-            gateway=_address(encoded.get("gateway")),
-            interface=interface,
-            source=_address(encoded.get("source")),
-        )
+    version = encoded.get("version")
+    if version not in (4, 6):
+        raise ValueError("a setting of no version of IP")
+    return SetInterface(
+        interface,
+        version,
+        Setting(str(encoded.get("setting"))),
+        _number(encoded.get("value")),
+        _number(encoded.get("previous")),
+        _label(encoded),
     )
+
+
+def _route(encoded: dict[object, object], interface: str) -> HostRoute:
+    destination = encoded.get("destination")
+    if not isinstance(destination, str):
+        raise ValueError("a route without destination")
+    return HostRoute(
+        destination=ipaddress.ip_network(destination),
+        gateway=_address(encoded.get("gateway")),
+        interface=interface,
+        source=_address(encoded.get("source")),
+        label=_label(encoded),
+    )
+
+
+def _label(encoded: dict[object, object]) -> str:
+    label = encoded.get("label", "")
+    if not isinstance(label, str):
+        raise ValueError("a name that is no text")
+    return label
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
+        raise ValueError("a setting that is no number")
+    return value
 
 
 def _address(text: object) -> IPAddress | None:

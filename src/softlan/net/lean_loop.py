@@ -9,6 +9,7 @@ task, a timer, a signal.
 import asyncio
 import contextlib
 import functools
+import os
 import select
 import selectors
 import time
@@ -18,6 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
+
+# When turns follow each other more quickly than this, they are spaced out to it, as a network card does with its
+# interrupts: what comes meanwhile is taken in one turn, which costs little more than a turn for one frame. A lone frame
+# never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway.
+TURN = float(os.environ.get("GATHER", "0.0005"))  # seconds
+BUSY = 16  # turns
+_LEAST_REST = 0.00005  # seconds: a shorter sleep takes as long as its own system call
 
 _MAX_EVENTS = 64
 _NEVER = float("inf")
@@ -70,6 +78,8 @@ class LeanSelector(selectors.EpollSelector):
         self._readers: dict[int, Callable[[], Any]] = {}
         self._alarms: dict[LeanAlarm, float] = {}
         self._next_alarm = _NEVER
+        self._last_turn = 0.0
+        self._quick_turns = 0
         self._epoll = select.epoll()
         self._epoll.register(self.fileno(), select.EPOLLIN)  # an epoll is readable when one of its own is: epoll(7)
 
@@ -115,6 +125,16 @@ class LeanSelector(selectors.EpollSelector):
                 except Exception as error:
                     self._failed(error)
             now = clock()
+            if events:
+                rest = self._last_turn + TURN - now
+                if rest <= 0.0:
+                    self._quick_turns = 0
+                elif self._quick_turns < BUSY:
+                    self._quick_turns += 1
+                elif rest > _LEAST_REST:
+                    time.sleep(rest)
+                    now = clock()
+                self._last_turn = now
             if now >= self._next_alarm:
                 self._ring(now)
             if self.leave or now >= end:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 if sys.platform == "linux":
     from softlan.net.lean_loop import LeanAlarm, LeanLoop
@@ -12,6 +12,8 @@ if sys.platform == "linux":
 # Objects that may be made, net, before the garbage collector looks for cycles among them. A burst makes hundreds that
 # die by themselves; what does form cycles are sessions that ended.
 _GARBAGE_THRESHOLD = 50_000
+
+_T = TypeVar("_T")
 
 
 class Alarm(Protocol):
@@ -24,7 +26,7 @@ class Alarm(Protocol):
         """Do not ring."""
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, _T]) -> _T:
     """Run a program's coroutine in a loop of its own, as `asyncio.run` does.
 
     What the imports made is put out of the garbage collector's sight: it would walk all of that, for milliseconds.
@@ -33,7 +35,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -164,6 +164,12 @@ class Connection:
         """Smoothed round trip time in seconds; None before the first sample."""
         return inside.round_trip(self._quic)
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's own certificate in DER, also one that was refused; None before it was shown."""
+        shown = self._quic.get_peercert()
+        return None if shown is None else bytes(shown.public_bytes())
+
     def refresh_capacity(self) -> None:
         """Read again what the path carries; it grows while the library probes it (RFC 8899)."""
         path = inside.active_path(self._quic)

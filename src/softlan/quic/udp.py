@@ -18,6 +18,7 @@ from softlan.errors import HostError
 from softlan.net.address import HostPort, SocketAddress
 from softlan.obs.counters import UdpCounters
 from softlan.proto.budget import UDP_PAYLOADS
+from softlan.quic.winsock import prepare_udp
 
 # Room for a burst of full-size datagrams in each direction while the process is busy with the last one.
 SOCKET_BUFFER = 4 * 1024 * 1024
@@ -155,6 +156,7 @@ class PlainUdpSocket:
     BURST = 64
 
     def __init__(self, sock: socket.socket) -> None:
+        prepare_udp(sock)
         self.counters = UdpCounters()
         self._sock = sock
 

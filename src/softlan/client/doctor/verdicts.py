@@ -1,0 +1,249 @@
+"""What a look at the relay says about name, UDP, certificate, clock, path and room; pure."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from softlan.client.diagnostics import SLOW
+from softlan.client.doctor.finding import Finding, failed, ok, skipped, warning
+from softlan.ctrl.messages import Welcome
+from softlan.net.address import HostPort
+from softlan.proto.budget import UDP_PAYLOADS, budget_of_payload, mtu_of_budget
+
+SOON = datetime.timedelta(days=14)
+"""Before a certificate's end, for its relay to be reminded."""
+
+_NARROW = budget_of_payload(UDP_PAYLOADS[2])
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the relay showed."""
+
+    not_before: datetime.datetime
+    not_after: datetime.datetime
+    names: tuple[str, ...]
+    """Its DNS names and addresses."""
+
+
+@dataclass(frozen=True)
+class RelayLook:
+    """What was seen of the relay; of several addresses, the one that got furthest."""
+
+    unresolved: str = ""
+    """Why its name is not known; empty when it is."""
+    addresses: tuple[str, ...] = ()
+    """All of its addresses."""
+    address: str = ""
+    """The one that all below is about."""
+    answered: bool = False
+    """Whether anything came back."""
+    verified: bool = False
+    """Whether the handshake was completed, and the certificate accepted."""
+    trouble: str = ""
+    """Why the handshake failed, or what ended it later, in the QUIC library's or the relay's words."""
+    certificate: Certificate | None = None
+    rtt_ms: float | None = None
+    """Of the last probe, in milliseconds; None when the handshake did not get that far."""
+    budget: int | None = None
+    """The largest overlay datagram that the path carries, in bytes."""
+    welcome: Welcome | None = None
+    """What the relay said when the room was joined, if it was asked."""
+    reject: str = ""
+    """Its reject code otherwise."""
+    seconds: float = field(default=0.0, compare=False)
+
+
+def judge_relay(
+    look: RelayLook,
+    relay: HostPort,
+    server_name: str,
+    now: datetime.datetime,
+    *,
+    pin_fault: str | None = None,
+    has_pin: bool = False,
+) -> Iterator[Finding]:
+    """The findings, in the order of what comes first on the way.
+
+    `now` is this machine's clock (UTC); `pin_fault` is what is wrong with the file of --relay-ca-cert, if anything
+    is, and `has_pin` whether there is one.
+    """
+    yield _name(look, relay)
+    if look.unresolved:
+        yield from _unknown("relay answers", "clock", "certificate", "path", because="the relay's name is not known")
+        return
+    yield _answers(look, relay)
+    if not look.answered:
+        yield from _unknown("clock", "certificate", "path", because="the relay did not answer")
+        return
+    yield _clock(look.certificate, now)
+    yield _certificate(look, server_name, now, pin_fault, has_pin=has_pin)
+    yield _path(look)
+    if look.welcome is not None or look.reject:
+        yield _room(look)
+
+
+def _unknown(*names: str, because: str) -> Iterator[Finding]:
+    for name in names:
+        yield skipped(name, f"Not looked at: {because}.")
+
+
+def _name(look: RelayLook, relay: HostPort) -> Finding:
+    if look.unresolved:
+        return failed(
+            "relay's name",
+            f"{relay.host} has no address that this machine could find ({look.unresolved.partition(';')[0]}).",
+            "Check the spelling of --relay and whether this machine is online, or give the relay's IP address.",
+        )
+    if look.addresses == (relay.host,):
+        return ok("relay's name", f"{relay.host} is an address, so there is no name to look up.")
+    return ok("relay's name", f"{relay.host} is {', '.join(look.addresses)}.")
+
+
+def _answers(look: RelayLook, relay: HostPort) -> Finding:
+    if not look.answered:
+        return failed(
+            "relay answers",
+            f"Nothing came back from UDP port {relay.port} of {' or '.join(look.addresses)}.",
+            "Is the relay running, and this UDP port open in its firewall? If so, your network blocks UDP: "
+            "try another one, such as a phone's hotspot.",
+        )
+    rtt = "" if look.rtt_ms is None else f" after {look.rtt_ms:.0f} ms"
+    if look.rtt_ms is not None and look.rtt_ms >= SLOW:
+        return warning(
+            "relay answers",
+            f"{look.address} answers QUIC on UDP port {relay.port}{rtt}: far or slow.",
+            "Fast games will suffer; a relay nearer to the players helps, and a cable instead of Wi-Fi.",
+        )
+    return ok("relay answers", f"{look.address} answers QUIC on UDP port {relay.port}{rtt}.")
+
+
+def _clock(certificate: Certificate | None, now: datetime.datetime) -> Finding:
+    """The certificate's dates are the only outside hint at the time that a relay gives."""
+    said = f"{now:%Y-%m-%d %H:%M} UTC"
+    if certificate is None:
+        return skipped("clock", "Not looked at: the relay showed no certificate.")
+    if now < certificate.not_before:
+        return failed(
+            "clock",
+            f"This machine's clock says {said}, before the relay's certificate was made.",
+            "Set the clock (date, time and time zone), and try again.",
+        )
+    if now > certificate.not_after:
+        return warning(
+            "clock",
+            f"This machine's clock says {said}, after the end of the relay's certificate.",
+            "Check the clock (date, time and time zone); if it is right, the certificate is too old.",
+        )
+    return ok("clock", f"This machine's clock, {said}, fits the relay's certificate.")
+
+
+def _certificate(
+    look: RelayLook, server_name: str, now: datetime.datetime, pin_fault: str | None, *, has_pin: bool
+) -> Finding:
+    name, certificate = "certificate", look.certificate
+    if pin_fault is not None:
+        why, _, what_to_do = pin_fault.partition("; ")
+        advice = f"{what_to_do[:1].upper()}{_sentence(what_to_do[1:])}" if what_to_do else _PIN_ADVICE
+        return failed(name, f"The file in --relay-ca-cert will not do: {_sentence(why)}", advice)
+    if certificate is None and not look.verified:
+        return failed(
+            name,
+            f"The handshake failed before the relay showed a certificate: {_sentence(look.trouble)}",
+            "Something else than a softlan relay may answer there: check the address and the port of --relay.",
+        )
+    if certificate is None:
+        return ok(name, "The relay's certificate is accepted.")
+    if not look.verified:
+        if now > certificate.not_after:
+            return failed(
+                name,
+                f"The relay's certificate ended on {certificate.not_after:%Y-%m-%d}.",
+                "If this machine's clock is right, ask the relay's operator for a new certificate.",
+            )
+        if now < certificate.not_before:
+            return failed(
+                name,
+                f"The relay's certificate begins on {certificate.not_before:%Y-%m-%d}, after this machine's now.",
+                "Set the clock, and try again.",
+            )
+        return _untrusted(look, certificate, server_name, has_pin=has_pin)
+    left = certificate.not_after - now
+    if left < SOON:
+        return warning(
+            name,
+            f"The relay's certificate is accepted, for {max(0, left.days)} more days.",
+            "Tell the relay's operator that it ends soon.",
+        )
+    return ok(name, f"The relay's certificate is accepted, and good for {left.days} more days.")
+
+
+_PIN_ADVICE = "Get the relay's current certificate file from its operator, and give it with --relay-ca-cert."
+
+
+def _untrusted(look: RelayLook, certificate: Certificate, server_name: str, *, has_pin: bool) -> Finding:
+    name, trouble = "certificate", look.trouble.removeprefix("the relay could not be verified: ")
+    if "fingerprint" in look.trouble.lower():
+        return failed(name, "The relay shows another certificate than the file in --relay-ca-cert.", _PIN_ADVICE)
+    if certificate.names and not _covers(certificate.names, server_name):
+        return failed(
+            name,
+            f"The relay's certificate is for {', '.join(certificate.names)}, not for {server_name}.",
+            f"Add --server-name {certificate.names[-1]}, if that is the relay you mean.",
+        )
+    if has_pin:
+        return failed(
+            name, f"The certificate in --relay-ca-cert did not sign the relay's: {_sentence(trouble)}", _PIN_ADVICE
+        )
+    return failed(
+        name,
+        f"This machine does not trust the relay's certificate: {_sentence(trouble)}",
+        "Add --relay-ca-cert with the file that the relay's operator gave you.",
+    )
+
+
+def _covers(names: tuple[str, ...], wanted: str) -> bool:
+    wanted = wanted.lower().rstrip(".")
+    return any(name.lower() in (wanted, "*." + wanted.partition(".")[2]) for name in names)
+
+
+def _path(look: RelayLook) -> Finding:
+    if look.budget is None:
+        if not look.verified:
+            return skipped("path", "Not looked at: the relay was not accepted.")
+        return failed(
+            "path",
+            "The handshake works, and no datagram of the usual sizes comes back.",
+            "A firewall on the way drops larger UDP packets: try another network.",
+        )
+    found = f"The path carries datagrams of {look.budget} bytes: an MTU of {mtu_of_budget(look.budget)}."
+    if look.budget < _NARROW:
+        return warning("path", found, "Another VPN below may narrow it: end that, if large game packets get lost.")
+    return ok("path", found)
+
+
+def _room(look: RelayLook) -> Finding:
+    if look.welcome is None:
+        return failed("room", f"The relay does not let us in: {_sentence(look.trouble)}", _REJECTS.get(look.reject, ""))
+    if not look.welcome.gateway_present:
+        return warning(
+            "room",
+            f"Room {look.welcome.room} lets us in, and has no gateway: players there see only each other.",
+            "Check the spelling of --room (case matters), or ask the party's host to start the gateway.",
+        )
+    return ok("room", f"Room {look.welcome.room} lets us in, and has its LAN's gateway.")
+
+
+_REJECTS = {
+    "unsupported_version": "Use the version of softlan that the relay's operator uses.",
+    "redirect": "Give the relay that it names with --relay.",
+    "room_full": "Wait until a player leaves, or ask the relay's operator for a larger room.",
+    "relay_full": "Wait, or ask the relay's operator for more room.",
+    "rate_limited": "Wait a minute, and try again.",
+    "shutting_down": "Wait until the relay is back.",
+    "budget_too_small": "The path is too narrow: try another network, and end other VPNs.",
+}
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
