@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from softlan.errors import HostError
@@ -277,6 +277,7 @@ def test_an_interrupt_that_the_process_outlives_is_undone_by_restore(
     assert not journal.exists()
 
 
+@example(faults={13: False, 17: False}, runs=["withdraw"])
 @given(
     faults=st.dictionaries(st.integers(1, 40), st.booleans(), max_size=4),
     runs=st.lists(st.sampled_from(["apply", "again", "withdraw"]), min_size=1, max_size=4),

@@ -129,6 +129,9 @@ class HostGuard:
         left: list[Change] = []
         failures: list[str] = []
         for change in reversed(changes):
+            if any(change.lies_under(later) for later in left):
+                left.insert(0, change)
+                continue
             try:
                 self._deeds.undo(change)
             except HostError as error:

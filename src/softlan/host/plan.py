@@ -21,6 +21,10 @@ class AddRoute:
     def __str__(self) -> str:
         return f"route {self.route}"
 
+    def lies_under(self, later: "Change") -> bool:
+        """Whether it can only be undone when `later` was: never, routes stand beside each other."""
+        return False
+
 
 @dataclass(frozen=True)
 class SetInterface:
@@ -41,6 +45,14 @@ class SetInterface:
 
     def __str__(self) -> str:
         return f"IPv{self.version} setting {self.setting.value} = {self.value} of {self.label or self.interface}"
+
+    def lies_under(self, later: "Change") -> bool:
+        """Whether it can only be undone when `later` was: a change of the same setting hides this one's value."""
+        return isinstance(later, SetInterface) and (later.interface, later.version, later.setting) == (
+            self.interface,
+            self.version,
+            self.setting,
+        )
 
 
 Change = AddRoute | SetInterface
