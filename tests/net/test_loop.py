@@ -460,7 +460,7 @@ def test_garbage_is_still_found() -> None:
     async def main() -> None:
         first = weakref.ref(Cyclic())
         assert first() is not None, "a cycle does not die by itself"
-        kept = []
+        kept: list[list[None]] = []
         for _ in range(10 * gc.get_threshold()[0]):
             kept.append([])
             if first() is None:

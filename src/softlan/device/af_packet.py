@@ -3,6 +3,8 @@
 The machine's own traffic on that interface stays out: what it sends is not captured, nor what is sent to its own
 address, and what is sent here goes to the wire only. So the tunnel's players reach the LAN behind the card, but not
 this machine by it; and a machine with one card for both does not carry the relay's own packets to the relay.
+
+There are two queues towards the tunnel, TCP's and one for all else, so that a game does not wait behind a download.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from softlan.device.base import DeviceCounters, DeviceGone
+from softlan.device.capture_filter import capture_filter
 from softlan.device.packet_ring import PacketRing
 from softlan.device.send_many import SendMany
 from softlan.device.wired import check_wired
@@ -29,22 +32,10 @@ _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_STATISTICS = 6
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_PROMISC = 1
-_PACKET_HOST = 0
-_PACKET_OUTGOING = 4
 _ETH_P_ALL = 3
 _SO_ATTACH_FILTER = 26
 
 _STATISTICS = struct.Struct("=II")  # tp_packets, tp_drops; read and reset
-
-# Of each instruction code, jt, jf, k: linux/filter.h, linux/bpf_common.h.
-_FILTER = struct.pack(
-    "=" + 5 * "HBBI",
-    *(0x28, 0, 0, 0xFFFFF000 + 4),  # the packet's type (SKF_AD_OFF + SKF_AD_PKTTYPE)
-    *(0x15, 2, 0, _PACKET_HOST),  # if it is this go two on,
-    *(0x15, 1, 0, _PACKET_OUTGOING),  # or this, one:
-    *(0x06, 0, 0, 0xFFFFFFFF),  # take all of it
-    *(0x06, 0, 0, 0),  # take nothing
-)
 
 _SEND_BUFFER = 256 << 10
 """Bytes, which Linux doubles, and counts its own memory too: some 200 long frames, 2.5 ms of a full gigabit."""
@@ -59,27 +50,27 @@ class PacketSocket:
     """A `FrameDevice` on a wired interface of this machine, promiscuous for as long as it is open."""
 
     __slots__ = (
+        "_captures",
         "_end",
         "_frames_at_look",
         "_index",
         "_kernel_drops",
         "_loop",
         "_out",
-        "_ring",
+        "_rings",
         "_send_many",
-        "_socket",
         "_timer",
         "counters",
         "name",
     )
 
-    def __init__(self, name: str, index: int, capture: socket.socket, out: socket.socket) -> None:
-        """For `open`, which prepares the sockets. Raises OSError."""
+    def __init__(self, name: str, index: int, captures: Sequence[socket.socket], out: socket.socket) -> None:
+        """For `open`, which prepares the sockets; TCP's is the last of `captures`. Raises OSError."""
         self.name = name
         self.counters = DeviceCounters()
         self._index = index
-        self._socket = capture
-        self._ring = PacketRing(capture, self.counters)
+        self._captures = captures
+        self._rings = [PacketRing(capture, self.counters) for capture in captures]
         self._out = out
         self._send_many = SendMany(out).send
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -94,10 +85,11 @@ class PacketSocket:
         check_wired(interface, sysfs)
         with ExitStack() as stack:
             try:
-                # Protocol 0 receives nothing, so no other interface's frames are queued before the bind. The second
-                # one only sends, and stays with it: that saves a virtio header before each frame.
-                capture = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
-                out = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+                # Protocol 0 receives nothing, so no other interface's frames are queued before the bind. The last one
+                # only sends, and stays with it: that saves a virtio header before each frame.
+                *captures, out = [
+                    stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) for _ in range(3)
+                ]
             except PermissionError:
                 raise HostError(
                     _STAGE,
@@ -105,13 +97,17 @@ class PacketSocket:
                 ) from None
             try:
                 index = socket.if_nametoindex(interface)
-                _prepare(capture, index)
+                for capture, tcp in zip(captures, (False, True), strict=True):
+                    _prepare(capture, capture_filter(tcp=tcp))
+                membership = struct.pack("=iHH8x", index, _PACKET_MR_PROMISC, 0)
+                captures[0].setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
                 out.setblocking(False)
                 out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
                 out.bind((interface, 0))
-                device = cls(interface, index, capture, out)
+                device = cls(interface, index, captures, out)
                 stack.callback(device.close)
-                capture.bind((interface, _ETH_P_ALL))
+                for capture in captures:
+                    capture.bind((interface, _ETH_P_ALL))
             except OSError as error:
                 raise HostError(_STAGE, f"cannot capture on {interface}: {error.strerror or error}") from error
             stack.pop_all()
@@ -121,24 +117,29 @@ class PacketSocket:
         """Call `on_readable` from `loop` while frames are waiting."""
         self.detach()
         self._loop = loop
-        loop.add_reader(self._socket.fileno(), on_readable)
+        for capture in self._captures:
+            loop.add_reader(capture.fileno(), on_readable)
         self._timer = loop.call_later(_LOOK, self._look)
 
     def detach(self) -> None:
         """Stop calling."""
         if self._loop is not None:
-            self._loop.remove_reader(self._socket.fileno())
+            for capture in self._captures:
+                self._loop.remove_reader(capture.fileno())
             self._loop = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def read_burst(self, limit: int = 64) -> list[bytes]:
-        """Up to `limit` of the frames that are waiting, with a system call only for a super-frame; see `PacketRing`.
+        """Up to `limit` of the frames that are waiting, TCP's behind the others; see `PacketRing`.
 
-        `counters.reads` counts the bursts: the ring is memory, so reading it takes no system call.
+        However many others there are, a part of the burst is TCP's. `counters.reads` counts the bursts: the rings are
+        memory, so reading them takes no system call.
         """
-        frames = self._ring.read(limit)
+        rest, bulk = self._rings
+        frames = rest.read(limit - limit // 4)
+        frames += bulk.read(max(limit - len(frames), 1))
         counters = self.counters
         counters.reads += 1
         if frames:
@@ -146,9 +147,10 @@ class PacketSocket:
         else:
             if self._end is not None:
                 raise self._end
-            failure = self._ring.failure()
-            if failure is not None:
-                self._receive_failed(failure)
+            for ring in self._rings:
+                failure = ring.failure()
+                if failure is not None:
+                    self._receive_failed(failure)
         return frames
 
     def write_burst(self, frames: Sequence[bytes]) -> int:
@@ -179,17 +181,19 @@ class PacketSocket:
 
     def kernel_drops(self) -> int:
         """Frames that found no room in the ring, since the start; these are counted as drops, too."""
-        statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
-        dropped = _STATISTICS.unpack(statistics)[1]
-        self._kernel_drops += dropped
-        self.counters.drop(DropReason.QUEUE_FULL, dropped)
+        for capture in self._captures:
+            statistics = capture.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
+            dropped = _STATISTICS.unpack(statistics)[1]
+            self._kernel_drops += dropped
+            self.counters.drop(DropReason.QUEUE_FULL, dropped)
         return self._kernel_drops
 
     def close(self) -> None:
         """Detach and close; the kernel ends the promiscuous membership with the socket."""
         self.detach()
-        self._ring.close()
-        self._socket.close()
+        for ring, capture in zip(self._rings, self._captures, strict=True):
+            ring.close()
+            capture.close()
         self._out.close()
 
     def _look(self) -> None:
@@ -202,13 +206,17 @@ class PacketSocket:
         assert self._loop is not None
         self._timer = self._loop.call_later(_LOOK, self._look)
         before, frames = self._kernel_drops, self.counters.frames_in
-        if self.kernel_drops() > before and frames == self._frames_at_look and self._ring.is_empty():
+        if self.kernel_drops() > before and frames == self._frames_at_look and self._are_empty():
             self.counters.last_error = f"receive on {self.name}: the ring was stuck, and made anew"
             try:
-                self._ring.renew()
+                for ring in self._rings:
+                    ring.renew()
             except OSError as error:
                 self._end = DeviceGone("capture", f"the ring of {self.name} cannot be made anew: {error.strerror}")
         self._frames_at_look = frames
+
+    def _are_empty(self) -> bool:
+        return all(ring.is_empty() for ring in self._rings)
 
     def _receive_failed(self, error: OSError) -> None:
         self.counters.last_error = f"receive on {self.name}: {error.strerror}"
@@ -242,15 +250,13 @@ class PacketSocket:
         return True
 
 
-def _prepare(capture: socket.socket, index: int) -> None:
+def _prepare(capture: socket.socket, which: bytes) -> None:
     """Set the options that must stand before the bind."""
     capture.setblocking(False)
-    program = ctypes.create_string_buffer(_FILTER, len(_FILTER))
+    program = ctypes.create_string_buffer(which, len(which))
     capture.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER) // 8, ctypes.addressof(program))
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(which) // 8, ctypes.addressof(program))
     )
-    membership = struct.pack("=iHH8x", index, _PACKET_MR_PROMISC, 0)
-    capture.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
     try:
         capture.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     except OSError:

@@ -4,6 +4,10 @@ A virtio header goes before each frame (`IFF_VNET_HDR`), so that a burst of one 
 super-frame: one trip through the kernel's receive path, and one acknowledgement. Super-frames are not asked for in
 the other direction: splitting one here costs what the kernel's own segmentation and a read for each segment cost, and
 the driver's queue, which counts frames, would hold 45 times as many bytes.
+
+The interface has two queues (`IFF_MULTI_QUEUE`), TCP's and one for all else, so that a game does not wait behind a
+download. The driver sends a flow by the queue that its last frame from us was written to (`tun_automq_select_queue`);
+so choosing where to write is choosing where to read.
 """
 
 import asyncio
@@ -24,15 +28,13 @@ from softlan.proto.mac import format_mac
 _STAGE = "create interface"
 _CLONE = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
+_IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x0100, 0x1000, 0x4000, 0x8000
+_FLAGS = _IFF_TAP | _IFF_MULTI_QUEUE | _IFF_NO_PI | _IFF_VNET_HDR
 _HEADER_LENGTH = len(PLAIN)
 _LARGEST = _HEADER_LENGTH + 65536
 """No frame is larger, whatever the MTU is set to meanwhile."""
-_LONG_QUEUE, _SHORT_QUEUE = 1000, 100
-"""Frames that the driver keeps for us. It knows no bound in bytes, and what waits there is latency: a stream of full
-segments fills any queue, while a flood of small frames needs room for the moments in which we are not scheduled."""
-_SMALL, _LARGE = 300, 600
-"""Bytes of a usual frame below which the queue is made long, and above which it is made short."""
+_QUEUE_LENGTH = 1000
+"""Frames that the driver keeps for us in each queue: room for a flood of small ones while we are not scheduled."""
 _IPV6_MIN_MTU = 1280
 """Below it Linux takes IPv6, and its settings, off the interface."""
 _GONE = (errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO)
@@ -41,16 +43,14 @@ _GONE = (errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO)
 class LinuxTap:
     """A `TapDevice`: it exists from `open` to `close`, or until the process ends, however it ends."""
 
-    __slots__ = ("_fd", "_loop", "_mac", "_queue_length", "_usual_length", "counters", "name")
+    __slots__ = ("_loop", "_mac", "_queues", "counters", "name")
 
-    def __init__(self, name: str, fd: int) -> None:
-        """For `open`, which makes the interface."""
+    def __init__(self, name: str, queues: tuple[int, int]) -> None:
+        """For `open`, which makes the interface; `queues` are the descriptors for TCP and for the rest."""
         self.name = name
         self.counters = DeviceCounters()
-        self._fd = fd
+        self._queues = queues
         self._mac: bytes | None = None
-        self._queue_length = _LONG_QUEUE
-        self._usual_length = _SMALL
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -59,18 +59,28 @@ class LinuxTap:
         fault = name_fault(name)
         if fault is not None:
             raise HostError(_STAGE, f"{name!a} cannot be an interface's name: it is {fault}")
-        try:
-            fd = os.open(_CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise _open_error(error) from error
+        queues: list[int] = []
         # TUN_EXCL: an existing interface, persistent and someone else's, is not taken over.
-        ifreq = struct.pack("=16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_TUN_EXCL)
+        for flags in (_FLAGS | _IFF_TUN_EXCL, _FLAGS):
+            try:
+                fd = os.open(_CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                _close(queues)
+                raise _open_error(error) from error
+            queues.append(fd)
+            try:
+                fcntl.ioctl(fd, _TUNSETIFF, struct.pack("=16sH22x", name.encode(), flags))
+            except OSError as error:
+                _close(queues)
+                raise _create_error(name, error) from error
+        tap = cls(name, (queues[0], queues[1]))
         try:
-            fcntl.ioctl(fd, _TUNSETIFF, ifreq)
+            with NetDevice(name) as device:
+                device.set_queue_length(_QUEUE_LENGTH)
         except OSError as error:
-            os.close(fd)
-            raise _create_error(name, error) from error
-        return cls(name, fd)
+            tap.close()
+            raise tap._error("set the length of its queues", error) from error
+        return tap
 
     def configure(self, mac: bytes, mtu: int) -> None:
         """Set the address (6 bytes; read back, since drivers and udev have their own ideas) and the MTU.
@@ -107,34 +117,26 @@ class LinuxTap:
         """Call `on_readable` from `loop` while frames are waiting."""
         self.detach()
         self._loop = loop
-        loop.add_reader(self._fd, on_readable)
+        for fd in self._queues:
+            loop.add_reader(fd, on_readable)
 
     def detach(self) -> None:
         """Stop calling."""
         if self._loop is not None:
-            self._loop.remove_reader(self._fd)
+            for fd in self._queues:
+                self._loop.remove_reader(fd)
             self._loop = None
 
     def read_burst(self, limit: int = 64) -> list[bytes]:
-        """Up to `limit` frames that this machine sends; [] when there are none."""
+        """Up to `limit` frames that this machine sends, TCP's behind the others; [] when there are none.
+
+        However many others there are, a part of the burst is TCP's.
+        """
+        bulk, rest = self._queues
         frames: list[bytes] = []
-        add = frames.append
-        read = os.read
-        fd = self._fd
-        calls = 0
-        try:
-            while calls < limit:
-                calls += 1
-                # Without TUNSETOFFLOAD the kernel finishes every frame itself: its virtio header says nothing.
-                add(read(fd, _LARGEST)[_HEADER_LENGTH:])
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._failed("read", error)
-        self.counters.reads += calls
+        self._read(rest, limit - limit // 4, frames)
+        self._read(bulk, limit - len(frames), frames)
         self.counters.frames_in += len(frames)
-        if len(frames) == limit:
-            self._suit_queue(len(frames[-1]))
         return frames
 
     def write_burst(self, frames: Sequence[bytes]) -> int:
@@ -143,12 +145,12 @@ class LinuxTap:
         It may see segments of one TCP stream as one, and those of different streams in another order.
         """
         writev = os.writev
-        fd = self._fd
+        bulk, rest = self._queues
         writes = coalesce(frames) if len(frames) > 1 else [[PLAIN, frame] for frame in frames]
         taken = 0
         for buffers in writes:
             try:
-                writev(fd, buffers)
+                writev(bulk if is_tcp(buffers[1]) else rest, buffers)
                 taken += len(buffers) - 1
             except BlockingIOError:
                 self.counters.drop(DropReason.QUEUE_FULL, len(buffers) - 1)
@@ -162,26 +164,24 @@ class LinuxTap:
     def close(self) -> None:
         """Detach and remove the interface."""
         self.detach()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        _close(self._queues)
+        self._queues = (-1, -1)
 
-    def _suit_queue(self, length: int) -> None:
-        """Make the driver's queue as long as suits what is sent; `length` is that of a frame from a full burst."""
-        self._usual_length += (length - self._usual_length) // 8
-        if self._usual_length > _LARGE:
-            wanted = _SHORT_QUEUE
-        elif self._usual_length < _SMALL:
-            wanted = _LONG_QUEUE
-        else:
-            return
-        if wanted != self._queue_length:
-            self._queue_length = wanted
-            try:
-                with NetDevice(self.name) as device:
-                    device.set_queue_length(wanted)
-            except OSError as error:
-                self.counters.last_error = f"set the queue's length of {self.name}: {error.strerror}"
+    def _read(self, fd: int, limit: int, frames: list[bytes]) -> None:
+        """Add what waits in one queue, at most `limit`."""
+        add = frames.append
+        read = os.read
+        calls = 0
+        try:
+            while calls < limit:
+                calls += 1
+                # Without TUNSETOFFLOAD the kernel finishes every frame itself: its virtio header says nothing.
+                add(read(fd, _LARGEST)[_HEADER_LENGTH:])
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failed("read", error)
+        self.counters.reads += calls
 
     def _set_mac(self) -> None:
         assert self._mac is not None
@@ -219,6 +219,18 @@ class LinuxTap:
         self.counters.last_error = f"{attempt} on {self.name}: {error.strerror}"
         if error.errno in _GONE:
             raise DeviceGone(attempt, f"the interface {self.name} is gone") from error
+
+
+def is_tcp(frame: bytes) -> bool:
+    """Whether this is TCP in IPv4, or right behind an IPv6 header. A wrong answer only means the other queue."""
+    kind = frame[12:14]
+    return (kind == b"\x08\x00" and frame[23:24] == b"\x06") or (kind == b"\x86\xdd" and frame[20:21] == b"\x06")
+
+
+def _close(queues: Sequence[int]) -> None:
+    for fd in queues:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _open_error(error: OSError) -> HostError:

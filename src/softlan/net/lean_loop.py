@@ -9,7 +9,6 @@ task, a timer, a signal.
 import asyncio
 import contextlib
 import functools
-import os
 import select
 import selectors
 import time
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 # When turns follow each other more quickly than this, they are spaced out to it, as a network card does with its
 # interrupts: what comes meanwhile is taken in one turn, which costs little more than a turn for one frame. A lone frame
 # never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway.
-TURN = float(os.environ.get("GATHER", "0.0005"))  # seconds
+TURN = 0.0005  # seconds
 BUSY = 16  # turns
 _LEAST_REST = 0.00005  # seconds: a shorter sleep takes as long as its own system call
 
@@ -63,14 +62,19 @@ class LeanLoop(asyncio.SelectorEventLoop):
         self.selector.leave = True
         return super().call_at(when, callback, *args, context=context)
 
-    def _reader_failed(self, error: Exception) -> None:
+    def stop(self) -> None:
+        """As everywhere; the selector's wait ends for it."""
+        self.selector.leave = True
+        super().stop()
+
+    def _reader_failed(self, error: BaseException) -> None:
         self.call_exception_handler({"message": "a reader failed", "exception": error})
 
 
 class LeanSelector(selectors.EpollSelector):
     """asyncio's selector, inside of a second epoll with the descriptors and alarms that it serves by itself."""
 
-    def __init__(self, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
         super().__init__()
         self.leave = False
         """Whether asyncio was given something to do since its last turn."""
@@ -85,7 +89,7 @@ class LeanSelector(selectors.EpollSelector):
 
     def watch(self, fd: int, reader: Callable[[], Any]) -> None:
         """Call `reader` whenever `fd` is readable."""
-        if fd not in self._readers:
+        with contextlib.suppress(FileExistsError):  # another reader for it; but a closed one needs it anew
             self._epoll.register(fd, select.EPOLLIN)
         self._readers[fd] = reader
 
@@ -122,7 +126,9 @@ class LeanSelector(selectors.EpollSelector):
                     continue
                 try:
                     reader()
-                except Exception as error:
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # as a handle does
                     self._failed(error)
             now = clock()
             if events:
@@ -147,12 +153,14 @@ class LeanSelector(selectors.EpollSelector):
         super().close()
 
     def _ring(self, now: float) -> None:
-        for each, when in list(self._alarms.items()):
-            if when <= now:
+        for each in [each for each, when in self._alarms.items() if when <= now]:
+            if self._alarms.get(each, _NEVER) <= now:  # else another one's callback has cancelled it or put it off
                 del self._alarms[each]
                 try:
                     each.callback()
-                except Exception as error:
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
                     self._failed(error)
         self._next_alarm = min(self._alarms.values(), default=_NEVER)
 

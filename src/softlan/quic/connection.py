@@ -94,6 +94,7 @@ class Connection:
         self._new_address: SocketAddress | None = None  # where the peer has moved, while that is validated
         self._hold_until = 0.0
         self._breath = Breath()
+        self._written = bytearray()  # to the stream, not given to the library yet
         self._holds = False  # datagrams, for a new path or a breath; the oldest go first
         self._held: deque[bytes] = deque(maxlen=HOLD_LIMIT)
         self._early: Packets = []  # made before their turn
@@ -122,7 +123,7 @@ class Connection:
         """Queue bytes of the control stream; the endpoint's first call opens it."""
         if self._closing:
             return
-        self._quic.send_stream_data(CONTROL_STREAM, data)
+        self._written += data
         self._breath.wrote()
         self._is_plain = False
         if not self.dirty:
@@ -157,7 +158,7 @@ class Connection:
     def unsent_stream_bytes(self) -> int:
         """Bytes of the control stream that have not left yet: what a slow reader makes grow."""
         size: int = self._quic.get_send_buffer_size()
-        return size
+        return len(self._written) + size
 
     @property
     def rtt(self) -> float | None:
@@ -391,6 +392,12 @@ class Connection:
         out, self._early = self._early, []
         if not self._failed:
             out += self._quic.datagrams_to_send(now)
+            if self._written:
+                # Only when no DATAGRAM is queued: with both waiting, and the window full, the library sends nothing at
+                # all, not even acknowledgements. Two sides that do so at once wait for each other.
+                self._quic.send_stream_data(CONTROL_STREAM, bytes(self._written))
+                self._written.clear()
+                out += self._quic.datagrams_to_send(now)
         if self._close_with is not None:
             # Only now: closing makes the library drop what is still queued.
             if self._new_address is None and not self._failed:

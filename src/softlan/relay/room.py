@@ -131,7 +131,7 @@ class Room:
 
     def add(self, member: Member) -> None:
         """Let a member in; admission has seen to it that neither its MAC nor a gateway is there."""
-        self._forget_flows()
+        self.forget_flows()
         self.members[member.peer_id] = member
         if member.mac is not None:
             self.by_mac[member.mac] = member
@@ -143,7 +143,7 @@ class Room:
         if self.members.get(member.peer_id) is not member:
             return
         del self.members[member.peer_id]
-        self._forget_flows()
+        self.forget_flows()
         member.flows.clear()
         if member.mac is not None:
             del self.by_mac[member.mac]
@@ -182,6 +182,7 @@ class Room:
             ],
         }
 
-    def _forget_flows(self) -> None:
+    def forget_flows(self) -> None:
+        """Let everyone's frames be judged by all the rules again: who is where has changed."""
         for member in self.members.values():
             member.flows.clear()

@@ -107,7 +107,7 @@ class Switch:
             self._drop(ingress, datagram, reason, now)
             return
         if rates is None and room.lan_macs.learn(datagram[_SOURCE]):
-            ingress.flows.clear()  # one of them may be of the MAC that was forgotten for this one
+            room.forget_flows()  # some may be from or to the MAC that was forgotten for this one
         if datagram[HEADER_LENGTH] & 1:
             if rates is not None and (reason := rates.broadcast(length - HEADER_LENGTH, now)) is not None:
                 self._drop(ingress, datagram, reason, now)
