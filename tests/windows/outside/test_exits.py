@@ -120,11 +120,12 @@ def test_relay_gone(
     windows_party.relay = windows_party.services.relay()
 
 
-def test_relay_refuses(windows_party: WindowsParty, untouched: dict[str, Any]) -> None:
+def test_refused_before_it_is_in_the_room(windows_party: WindowsParty, untouched: dict[str, Any]) -> None:
     client = windows_party.machine.start(
         "client", "-m", "softlan", "client", *windows_party.flags(), "--virtual-mac", "00:11:22:33:44:55"
     )
-    assert client.finish() != 0
+    assert client.finish() == 1
+    assert "00:11:22:33:44:55 cannot be the adapter's address" in client.lines[-1]
     as_before(windows_party, untouched)
 
 
