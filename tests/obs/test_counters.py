@@ -52,3 +52,17 @@ def test_datagrams_and_system_calls_are_apart() -> None:
         "recv_calls": 1,
         "send_calls": 0,
     }
+
+
+def test_rates_show_whether_calls_carry_bursts() -> None:
+    udp = UdpCounters()
+    udp.datagrams_in, udp.recv_calls, udp.bytes_in, udp.errors = 1000, 500, 10**6, 7
+    before = udp.snapshot()
+    udp.datagrams_in += 3200
+    udp.recv_calls += 100
+    udp.bytes_in += 4_000_000
+    udp.errors += 1
+    rates = udp.rates(before, 10.0)
+    assert (rates["datagrams_in_s"], rates["recv_calls_s"], rates["in_a_call"]) == (320.0, 10.0, 32.0)
+    assert (rates["mbit_in_s"], rates["errors"]) == (3.2, 1)
+    assert (rates["datagrams_out_s"], rates["out_a_call"]) == (0.0, 0.0)

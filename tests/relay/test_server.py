@@ -15,6 +15,7 @@ from tests.support.tools import require_tool
 from softlan.demo.processes import Process
 from softlan.net.address import HostPort
 from softlan.quic.trust import development_credentials, load_trust
+from softlan.relay import server
 from softlan.relay.limits import RelayLimits
 from softlan.relay.server import RelayConfig, serve
 
@@ -74,3 +75,18 @@ async def test_its_clock_ends_who_says_nothing(tmp_path: Path) -> None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def test_with_stats_it_says_what_its_socket_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STATS_INTERVAL", 0.0)
+    monkeypatch.setattr(server, "TICK", 0.01)
+    credentials = development_credentials(tmp_path, SERVER_NAME, datetime.datetime.now(datetime.UTC))
+    config = RelayConfig(listen=HostPort("127.0.0.1", 0), credentials=credentials, stats=True)
+    with capture_logs() as events:
+        task = asyncio.create_task(serve(config))
+        await eventually(lambda: sum(event["event"] == "relay.stats" for event in events) >= 2, "two lines of figures")
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    line = next(event for event in events if event["event"] == "relay.stats")
+    assert line["in_a_call"] == line["datagrams_in_s"] == 0.0

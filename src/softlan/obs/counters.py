@@ -63,3 +63,22 @@ class UdpCounters:
     def snapshot(self) -> dict[str, int]:
         """The counters by name."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def rates(self, before: dict[str, int], seconds: float) -> dict[str, float]:
+        """What went on since the snapshot `before`, `seconds` ago: datagrams and calls a second, datagrams a call.
+
+        A call that brings one datagram costs nearly as much as one that brings thirty: more of them a call is better.
+        """
+        gone = {name: count - before[name] for name, count in self.snapshot().items()}
+
+        def a_call(datagrams: str, calls: str) -> float:
+            return round(gone[datagrams] / gone[calls], 1) if gone[calls] else 0.0
+
+        a_second = ("datagrams_in", "datagrams_out", "recv_calls", "send_calls")
+        return {f"{name}_s": round(gone[name] / seconds, 1) for name in a_second} | {
+            "in_a_call": a_call("datagrams_in", "recv_calls"),
+            "out_a_call": a_call("datagrams_out", "send_calls"),
+            "mbit_in_s": round(gone["bytes_in"] * 8e-6 / seconds, 1),
+            "mbit_out_s": round(gone["bytes_out"] * 8e-6 / seconds, 1),
+            "errors": gone["errors"],
+        }

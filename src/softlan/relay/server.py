@@ -38,11 +38,14 @@ class RelayConfig:
     frame_log: FrameLogMode = FrameLogMode.OFF
     retry_above: int = 64
     """With more handshakes pending than this, addresses are validated by Retry first."""
+    stats: bool = False
+    """Log what the socket does, every `STATS_INTERVAL`."""
     snapshots: bool = False
     """Log a snapshot of every room now and then (at debug level); SIGUSR1 does it at any time."""
 
 
 SNAPSHOT_INTERVAL = 30.0  # seconds
+STATS_INTERVAL = 10.0  # seconds
 
 
 async def serve(config: RelayConfig) -> None:
@@ -82,7 +85,9 @@ async def serve(config: RelayConfig) -> None:
             events.add_signal_handler(number, action)
 
     log.info("relay.listening", address=sock.local_address[0], port=sock.local_address[1])
-    next_snapshot = time.monotonic() + SNAPSHOT_INTERVAL
+    stats_at = time.monotonic()
+    next_snapshot = stats_at + SNAPSHOT_INTERVAL
+    counted = sock.counters.snapshot()
     try:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
@@ -90,6 +95,9 @@ async def serve(config: RelayConfig) -> None:
             now = time.monotonic()
             relay.tick(now)
             driver.flush()
+            if config.stats and now >= stats_at + STATS_INTERVAL:
+                log.info("relay.stats", **sock.counters.rates(counted, now - stats_at))
+                stats_at, counted = now, sock.counters.snapshot()
             if config.snapshots and now >= next_snapshot:
                 print_snapshot()
                 next_snapshot = now + SNAPSHOT_INTERVAL
