@@ -3,7 +3,7 @@ from types import ModuleType
 import pytest
 
 from softlan.proto import chunk_sums as module
-from softlan.proto.chunk_sums import chunk_sums
+from softlan.proto.chunk_sums import chunk_sums, tail_sum
 from softlan.proto.sums import word_sum
 
 
@@ -26,3 +26,12 @@ class TestChunkSums:
     def test_of_the_largest_words(self, monkeypatch: pytest.MonkeyPatch, numpy: ModuleType | None) -> None:
         monkeypatch.setattr(module, "_numpy", numpy)
         assert [total % 0xFFFF for total in chunk_sums(b"\xff" * 65520, 0, 65520, 1456)] == [0] * 45
+
+    @pytest.mark.parametrize("length", [0, 1, 20, 511, 512, 513, 514, 515, 1380, 9001])
+    @pytest.mark.parametrize("start", [0, 14, 34, 35])
+    def test_of_a_tail(
+        self, monkeypatch: pytest.MonkeyPatch, numpy: ModuleType | None, start: int, length: int
+    ) -> None:
+        monkeypatch.setattr(module, "_numpy", numpy)
+        data = bytes(index * index >> 3 & 0xFF for index in range(start + length))
+        assert tail_sum(data, start) % 0xFFFF == word_sum(data[start:]) % 0xFFFF

@@ -52,13 +52,14 @@ class PacketSocket:
     __slots__ = (
         "_captures",
         "_end",
-        "_frames_at_look",
         "_index",
         "_kernel_drops",
         "_loop",
         "_out",
         "_rings",
         "_send_many",
+        "_taken",
+        "_taken_at_look",
         "_timer",
         "counters",
         "name",
@@ -77,7 +78,8 @@ class PacketSocket:
         self._timer: asyncio.TimerHandle | None = None
         self._end: DeviceGone | None = None
         self._kernel_drops = 0
-        self._frames_at_look = 0
+        self._taken = [0] * len(captures)
+        self._taken_at_look = self._taken[:]
 
     @classmethod
     def open(cls, interface: str, sysfs: Path = Path("/sys")) -> "PacketSocket":
@@ -134,16 +136,19 @@ class PacketSocket:
     def read_burst(self, limit: int = 64) -> list[bytes]:
         """Up to `limit` of the frames that are waiting, TCP's behind the others; see `PacketRing`.
 
-        However many others there are, a part of the burst is TCP's. `counters.reads` counts the bursts: the rings are
-        memory, so reading them takes no system call.
+        However many others there are, a quarter of the burst is TCP's. `counters.reads` counts the bursts: the rings
+        are memory, so reading them takes no system call.
         """
         rest, bulk = self._rings
         frames = rest.read(limit - limit // 4)
-        frames += bulk.read(max(limit - len(frames), 1))
+        others = len(frames)
+        frames += bulk.read(max(limit - others, 1))
         counters = self.counters
         counters.reads += 1
         if frames:
             counters.frames_in += len(frames)
+            self._taken[0] += others
+            self._taken[1] += len(frames) - others
         else:
             if self._end is not None:
                 raise self._end
@@ -180,12 +185,9 @@ class PacketSocket:
         return taken
 
     def kernel_drops(self) -> int:
-        """Frames that found no room in the ring, since the start; these are counted as drops, too."""
+        """Frames that found no room in their ring, since the start; these are counted as drops, too."""
         for capture in self._captures:
-            statistics = capture.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
-            dropped = _STATISTICS.unpack(statistics)[1]
-            self._kernel_drops += dropped
-            self.counters.drop(DropReason.QUEUE_FULL, dropped)
+            self._count_drops(capture)
         return self._kernel_drops
 
     def close(self) -> None:
@@ -201,22 +203,27 @@ class PacketSocket:
 
         A super-frame that no virtio header can describe (SCTP's, say) is lost in Linux, and so is all that follows:
         `tpacket_rcv` leaves the slot marked in `rx_owner_map` (seen with 6.18). So when frames are lost though there
-        is room, and none has come since the last look, the ring is made anew.
+        is room, and none has come since the last look, the ring is made anew. Each by itself: the other may be busy.
         """
         assert self._loop is not None
         self._timer = self._loop.call_later(_LOOK, self._look)
-        before, frames = self._kernel_drops, self.counters.frames_in
-        if self.kernel_drops() > before and frames == self._frames_at_look and self._are_empty():
-            self.counters.last_error = f"receive on {self.name}: the ring was stuck, and made anew"
-            try:
-                for ring in self._rings:
+        idle = [taken == before for taken, before in zip(self._taken, self._taken_at_look, strict=True)]
+        self._taken_at_look = self._taken[:]
+        for ring, capture, is_idle in zip(self._rings, self._captures, idle, strict=True):
+            if self._count_drops(capture) and is_idle and ring.is_empty():
+                self.counters.last_error = f"receive on {self.name}: the ring was stuck, and made anew"
+                try:
                     ring.renew()
-            except OSError as error:
-                self._end = DeviceGone("capture", f"the ring of {self.name} cannot be made anew: {error.strerror}")
-        self._frames_at_look = frames
+                except OSError as error:
+                    self._end = DeviceGone("capture", f"the ring of {self.name} cannot be made anew: {error.strerror}")
 
-    def _are_empty(self) -> bool:
-        return all(ring.is_empty() for ring in self._rings)
+    def _count_drops(self, capture: socket.socket) -> int:
+        """Count what the kernel lost of one ring since it was last asked, and say how much."""
+        statistics = capture.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
+        dropped: int = _STATISTICS.unpack(statistics)[1]
+        self._kernel_drops += dropped
+        self.counters.drop(DropReason.QUEUE_FULL, dropped)
+        return dropped
 
     def _receive_failed(self, error: OSError) -> None:
         self.counters.last_error = f"receive on {self.name}: {error.strerror}"

@@ -15,8 +15,9 @@ class DeviceGone(HostError):
 class DeviceCounters:
     """What went through one device. "In" is what was read from it, "out" what was written to it.
 
-    `reads` and `writes` are the system calls that moved something or tried to; `drops` are frames lost here,
-    by reason; `last_error` is the operating system's latest complaint, one line, empty when there was none.
+    `reads` and `writes` are the system calls that moved something or tried to, or the looks at a ring in shared memory;
+    `drops` are frames lost here, by reason; `last_error` is the operating system's latest complaint, one line, empty
+    when there was none.
     """
 
     __slots__ = ("drops", "frames_in", "frames_out", "last_error", "reads", "writes")
@@ -57,7 +58,7 @@ class FrameDevice(Protocol):
         ...
 
     def read_burst(self, limit: int = 64) -> list[bytes]:
-        """The frames that are there, with at most `limit` system calls; [] when there are none.
+        """Up to `limit` of the frames that are there; [] when there are none, or all that was looked at was dropped.
 
         A super-frame counts as what it is split into, so the last one may take the list above `limit`.
         Raises `DeviceGone`.

@@ -130,7 +130,7 @@ class LinuxTap:
     def read_burst(self, limit: int = 64) -> list[bytes]:
         """Up to `limit` frames that this machine sends, TCP's behind the others; [] when there are none.
 
-        However many others there are, a part of the burst is TCP's.
+        However many others there are, a quarter of the burst is TCP's.
         """
         bulk, rest = self._queues
         frames: list[bytes] = []

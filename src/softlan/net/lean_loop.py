@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # When turns follow each other more quickly than this, they are spaced out to it, as a network card does with its
 # interrupts: what comes meanwhile is taken in one turn, which costs little more than a turn for one frame. A lone frame
 # never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway.
-TURN = 0.0005  # seconds
+TURN = 0.001  # seconds
 BUSY = 16  # turns
 _LEAST_REST = 0.00005  # seconds: a shorter sleep takes as long as its own system call
 

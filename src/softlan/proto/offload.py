@@ -9,7 +9,7 @@ import enum
 import struct
 
 from softlan.proto import ethernet
-from softlan.proto.chunk_sums import chunk_sums
+from softlan.proto.chunk_sums import chunk_sums, tail_sum
 from softlan.proto.sums import word_sum
 
 
@@ -55,7 +55,7 @@ def complete_checksum(frame: bytes, start: int, offset: int) -> bytes | None:
     place = start + offset
     if start < 0 or offset < 0 or place + 2 > len(frame) or offset == SCTP_CHECKSUM_OFFSET:
         return None
-    checksum = internet_checksum(memoryview(frame)[start:]) or 0xFFFF
+    checksum = internet_checksum(b"", tail_sum(frame, start)) or 0xFFFF
     return b"".join((frame[:place], checksum.to_bytes(2, "big"), frame[place + 2 :]))
 
 

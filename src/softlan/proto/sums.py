@@ -4,20 +4,10 @@ A sum with end-around carry is the number that the bytes are, modulo 0xFFFF, sin
 only a sum of nothing but zeros is 0, any other multiple of 0xFFFF is 0xFFFF.
 """
 
-_FOLDED = 512
-"""Bytes of a number that may as well be divided."""
-
 
 def word_sum(data: bytes | bytearray | memoryview) -> int:
     """The sum of `data` as big-endian words, 0..0xFFFF; an odd last byte is the high one of its word."""
     total = int.from_bytes(data, "big")
-    length = len(data)
-    if length & 1:
+    if len(data) & 1:
         total <<= 8
-    # Adding halves costs less than dividing a long number.
-    while length > _FOLDED:
-        length = (length + 3) // 4 * 2
-        bits = 8 * length
-        total = (total >> bits) + (total & (1 << bits) - 1)
-        length += 2  # the carry
     return total % 0xFFFF or (total and 0xFFFF)
