@@ -11,6 +11,9 @@ from softlan.obs.logging import get_logger
 # Frames read from the device in one go: a burst is worth one flush, and the tunnel's own turn must not wait.
 BURST = 64
 
+# A burst from one of a device's queues may be shorter; from here on it is taken for one of several.
+PART = 32
+
 # Bursts that a device may have kept from before the start: more than any socket's buffer holds.
 STALE_BURSTS = 256
 
@@ -64,12 +67,14 @@ class Bridge:
         if news:
             self._log.info("drops", **news)
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Take a burst; whether there may be more."""
         try:
             frames = self.device.read_burst(BURST)
         except DeviceGone as error:
             self.device.detach()
             self._gone(error)
-            return
+            return False
         if frames:
             self.send(frames)
+        return len(frames) >= PART

@@ -115,7 +115,7 @@ class PacketSocket:
             stack.pop_all()
             return device
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` from `loop` while frames are waiting."""
         self.detach()
         self._loop = loop

@@ -49,7 +49,7 @@ class FrameDevice(Protocol):
         """What went through, live."""
         ...
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` from `loop` for as long as there are frames to read, or the device is gone."""
         ...
 

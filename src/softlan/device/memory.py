@@ -28,7 +28,7 @@ class MemoryDevice:
         self._pending: deque[bytes] = deque()
         self._is_gone = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_readable: Callable[[], None] | None = None
+        self._on_readable: Callable[[], object] | None = None
         self._scheduled: asyncio.Handle | None = None
         self._changed = asyncio.Event()
 
@@ -49,7 +49,7 @@ class MemoryDevice:
             await self._changed.wait()
         return self.written
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` from `loop` for as long as there are frames to read."""
         self.detach()
         self._loop = loop

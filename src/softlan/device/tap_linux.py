@@ -7,7 +7,8 @@ the driver's queue, which counts frames, would hold 45 times as many bytes.
 
 The interface has two queues (`IFF_MULTI_QUEUE`), TCP's and one for all else, so that a game does not wait behind a
 download. The driver sends a flow by the queue that its last frame from us was written to (`tun_automq_select_queue`);
-so choosing where to write is choosing where to read.
+so choosing where to write is choosing where to read. What was not answered for three seconds, broadcasts too, it sends
+by a hash: that may stand behind TCP, or TCP before it.
 """
 
 import asyncio
@@ -113,7 +114,7 @@ class LinuxTap:
         except OSError as error:
             raise self._error("bring it up", error) from error
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` from `loop` while frames are waiting."""
         self.detach()
         self._loop = loop

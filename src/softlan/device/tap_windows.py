@@ -51,7 +51,7 @@ class WindowsTap:
         self._is_closed = False
         self._is_woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_readable: Callable[[], None] | None = None
+        self._on_readable: Callable[[], object] | None = None
 
     @classmethod
     def open(
@@ -113,7 +113,7 @@ class WindowsTap:
         self._handle = None  # the pump's from now on
         self._pump.start()
 
-    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` from `loop` while frames are waiting, or the adapter is gone."""
         self.detach()
         self._on_readable = on_readable

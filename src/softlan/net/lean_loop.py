@@ -40,7 +40,10 @@ class LeanLoop(asyncio.SelectorEventLoop):
         super().__init__(self.selector)
 
     def add_reader(self, fd: "int | HasFileno", callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
-        """Call `callback` from the selector while `fd` is readable, or broken."""
+        """Call `callback` from the selector while `fd` is readable, or broken.
+
+        One that returns True has left something that it could have taken: then no turn is put off.
+        """
         number = fd if isinstance(fd, int) else fd.fileno()
         self.selector.watch(number, functools.partial(callback, *args) if args else callback)
 
@@ -119,13 +122,15 @@ class LeanSelector(selectors.EpollSelector):
             until = min(end, self._next_alarm)
             # A time-out is rounded up to milliseconds: epoll_wait(2).
             events = poll(-1 if until == _NEVER else until - now if until > now else 0, _MAX_EVENTS)
+            has_more = False
             for fd, _ in events:
                 reader = readers.get(fd)
                 if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
                     self.leave = True
                     continue
                 try:
-                    reader()
+                    if reader() is True:
+                        has_more = True
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # as a handle does
@@ -137,7 +142,7 @@ class LeanSelector(selectors.EpollSelector):
                     self._quick_turns = 0
                 elif self._quick_turns < BUSY:
                     self._quick_turns += 1
-                elif rest > _LEAST_REST:
+                elif rest > _LEAST_REST and not has_more:
                     time.sleep(rest)
                     now = clock()
                 self._last_turn = now

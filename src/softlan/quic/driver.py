@@ -28,9 +28,10 @@ class EndpointDriver:
         self._alarm.cancel()
         self.endpoint.sock.close()
 
-    def _readable(self) -> None:
-        self.endpoint.receive(time.monotonic())
+    def _readable(self) -> bool:
+        has_more = self.endpoint.receive(time.monotonic())
         self._rearm()
+        return has_more
 
     def _due(self) -> None:
         self._alarm_at = float("inf")

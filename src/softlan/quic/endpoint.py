@@ -29,6 +29,9 @@ ACK_DELAY = 0.002  # seconds
 # A timer that is still due after it was served waits this long, so that it cannot keep the loop busy.
 MIN_WAIT = 0.001  # seconds
 
+# So many messages one recvmmsg brings at most; some may have been several datagrams.
+FULL_BURST = 32
+
 _SHORT_HEADER_END = 1 + CONNECTION_ID_LENGTH
 _LONG_HEADER = 0x80
 
@@ -67,14 +70,14 @@ class Endpoint:
         self.flush(now)
         return connection
 
-    def receive(self, now: float) -> None:
-        """Take one burst of what the socket has, and send what comes of it.
+    def receive(self, now: float) -> bool:
+        """Take one burst of what the socket has, and send what comes of it; whether there may be more.
 
         What is still there waits for the next turn: what came of this burst does not, and others get theirs.
         """
         received = self.sock.recv()
         if not received:
-            return
+            return False
         if len(received) == 1:
             data, address = received[0]
             connection = self._by_cid.get(data[1:_SHORT_HEADER_END])
@@ -86,6 +89,7 @@ class Endpoint:
             self._sort(received, now)
         if self._dirty:
             self.flush(now)
+        return len(received) >= FULL_BURST
 
     def run_timers(self, now: float) -> None:
         """Run every timer that is due, and send what comes of it."""
