@@ -14,8 +14,7 @@ ATHERIS_VERSION := 3.0.0
 .PHONY: help setup tools test test-windows lint types pytest format demo fuzz bench bench-e2e lock clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s
-", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: setup lint types pytest ## style, types and all tests
 

@@ -2,6 +2,7 @@ import asyncio
 import errno
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -29,7 +30,13 @@ ETHER = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
 V4 = IP(src="192.168.7.1", dst="192.168.7.2", id=1)
 V6 = IPv6(src="fd00::1", dst="fd00::2")
 STREAM = bytes(index * 11 & 0xFF for index in range(30_000))
+SLOTS = 2048
 FRAMES = [bytes(ETHER / V4 / UDP(sport=1, dport=2) / Raw(bytes([index]) * 100)) for index in range(5)]
+
+
+def segment(number: int, network: Packet = V4) -> bytes:
+    """Of a TCP stream."""
+    return bytes(ETHER / network / TCP(seq=number, flags="A") / Raw(bytes(1000)))
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +112,29 @@ async def test_a_burst_ends_at_the_limit_or_when_nothing_is_left(device: PacketS
     assert device.read_burst(3) == FRAMES[3:]
     assert device.read_burst(3) == []
     assert device.counters.reads == 3
+
+
+@pytest.mark.parametrize("network", [V4, V6], ids=["ipv4", "ipv6"])
+def test_a_game_does_not_wait_behind_a_stream(device: PacketSocket, far: Far, network: Packet) -> None:
+    stream = [segment(number, network) for number in range(200)]
+    for frame in stream:
+        far.send(frame)
+    far.send(FRAMES[0])
+    assert device.read_burst() == [FRAMES[0], *stream[:63]]
+    far.send(FRAMES[1])
+    assert device.read_burst() == [FRAMES[1], *stream[63:126]]
+
+
+def test_under_a_flood_of_others_a_stream_has_a_quarter(device: PacketSocket, far: Far) -> None:
+    others = [bytes(ETHER / V4 / UDP(sport=number)) for number in range(120)]
+    stream = [segment(number) for number in range(60)]
+    for frame in others + stream:
+        far.send(frame)
+    assert device.read_burst() == others[:48] + stream[:16]
+    assert device.read_burst() == others[48:96] + stream[16:32]
+    assert device.read_burst() == others[96:] + stream[32:]
+    assert device.read_burst() == []
+    assert (device.counters.frames_in, device.counters.reads) == (180, 4)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +263,8 @@ async def test_other_interfaces_are_not_captured_not_even_before_the_bind(
     wire(box, "other0", box, "other1")
     with box.entered(), closing(Far("other0")) as own:
 
-        def traffic_meanwhile(capture: socket.socket, index: int) -> None:
-            prepare(capture, index)
+        def traffic_meanwhile(capture: socket.socket, which: bytes) -> None:
+            prepare(capture, which)
             own.send(FRAMES[0])
 
         monkeypatch.setattr(af_packet, "_prepare", traffic_meanwhile)
@@ -304,8 +334,8 @@ def slow(box: Namespace) -> Iterator[tuple[PacketSocket, socket.socket]]:
     ours.setblocking(False)
     with box.entered(), theirs:
         index = socket.if_nametoindex("lan0")
-        capture = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        with closing(PacketSocket("lan0", index, capture, ours)) as device:
+        captures = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) for _ in range(2)]
+        with closing(PacketSocket("lan0", index, captures, ours)) as device:
             yield device, theirs
 
 
@@ -371,6 +401,19 @@ def test_counts_what_the_kernel_had_no_room_for(device: PacketSocket, far: Far) 
     assert device.counters.drops == {DropReason.QUEUE_FULL: dropped}
 
 
+def test_counts_what_either_ring_had_no_room_for(device: PacketSocket, far: Far) -> None:
+    for frame, count in ((FRAMES[0], SLOTS + 5), (segment(0), SLOTS + 7)):
+        for _ in range(count):
+            far.send(frame)
+    assert device.kernel_drops() == 5 + 7
+    received = Counter[bytes]()
+    while burst := device.read_burst():
+        received.update(burst)
+    assert received == {FRAMES[0]: SLOTS, segment(0): SLOTS}
+    assert device.kernel_drops() == 5 + 7
+    assert device.counters.drops == {DropReason.QUEUE_FULL: 5 + 7}
+
+
 async def test_counts_that_without_being_asked(device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(af_packet, "_LOOK", 0.01)
     for _ in range(3000):
@@ -402,6 +445,25 @@ async def test_a_stuck_ring_is_made_anew(virtual: tuple[PacketSocket, Card]) -> 
             await asyncio.sleep(0.01)
     device.detach()
     assert set(frames) == set(FRAMES[:1])
+
+
+async def test_a_stuck_ring_is_made_anew_however_busy_the_other_is(virtual: tuple[PacketSocket, Card]) -> None:
+    device, card = virtual
+    card.receive_what_no_header_describes()
+    received = Counter[bytes]()
+    device.attach(asyncio.get_running_loop(), lambda: received.update(device.read_burst()))
+    sent = 0
+    async with asyncio.timeout(5):
+        while not received[FRAMES[0]]:
+            for _ in range(20):
+                card.receive(segment(0))
+                await asyncio.sleep(0.001)
+            sent += 20
+            card.receive(FRAMES[0])
+        while received[segment(0)] < sent:
+            await asyncio.sleep(0.001)
+    device.detach()
+    assert received[segment(0)] == sent
 
 
 async def test_says_when_it_cannot_be_made_anew(

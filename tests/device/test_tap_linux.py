@@ -1,17 +1,22 @@
 import asyncio
+import errno
+import os
 import select
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
-from scapy.packet import Raw
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Packet, Raw
+from tests.device.kinds import is_tcp
 from tests.device.namespaces import Namespace, namespaces, unprivileged
 
+from softlan.device import tap_linux
 from softlan.device.base import DeviceGone, TapDevice
 from softlan.device.tap_linux import LinuxTap
 from softlan.errors import HostError
@@ -137,12 +142,15 @@ async def test_frames_that_the_machine_sends_are_read_whole(tap: LinuxTap, appli
 
 
 def test_a_burst_ends_at_the_limit_or_when_nothing_is_left(tap: LinuxTap, application: socket.socket) -> None:
+    tap.write_burst([datagram(b"hello")])  # so the answers are in the queue that is read first
     for _ in range(3):
         application.sendto(b"x", ("10.9.0.2", 8))
-    assert len(tap.read_burst(2)) == 2
-    assert len(tap.read_burst(2)) == 1
-    assert tap.read_burst(2) == []
-    assert (tap.counters.frames_in, tap.counters.reads) == (3, 5)
+    reads = []
+    for count in (2, 1, 0):
+        assert len(tap.read_burst(2)) == count
+        reads.append(tap.counters.reads)
+    assert tap.counters.frames_in == 3
+    assert reads == [2, 2 + 3, 2 + 3 + 2], "a queue says that it is empty by one read more"
 
 
 async def test_the_machine_receives_what_is_written(tap: LinuxTap, application: socket.socket) -> None:
@@ -228,20 +236,52 @@ def test_says_what_privilege_setting_it_up_needs(tap: LinuxTap) -> None:
         tap.set_mtu(1300)
 
 
-def test_the_queue_is_short_for_a_stream_and_long_for_small_frames(
-    player: Namespace, tap: LinuxTap, application: socket.socket
-) -> None:
-    def send_bursts(length: int) -> None:
-        for _ in range(30):
-            for _ in range(4):
-                application.sendto(bytes(length), ("10.9.0.2", 8))
-            assert len(tap.read_burst(4)) == 4
+def test_has_room_for_a_flood_while_nobody_reads(player: Namespace, tap: LinuxTap, application: socket.socket) -> None:
+    assert " qlen 1000\n" in player.ip("link", "show", "play0")
+    tap.write_burst([datagram(b"hello")])
+    for index in range(1000):
+        application.sendto(index.to_bytes(2, "big"), ("10.9.0.2", 8))
+    frames = []
+    while burst := tap.read_burst():
+        frames += burst
+    assert [int.from_bytes(frame[42:44], "big") for frame in frames] == list(range(1000))
 
-    assert " qlen 1000" in player.ip("link", "show", "play0")
-    send_bursts(1372)
-    assert " qlen 100\n" in player.ip("link", "show", "play0")
-    send_bursts(100)
-    assert " qlen 1000" in player.ip("link", "show", "play0")
+
+def test_closes_all_that_it_opened(player: Namespace) -> None:
+    def descriptors() -> int:
+        return sum(os.path.realpath(entry) == "/dev/net/tun" for entry in Path("/proc/self/fd").iterdir())
+
+    before = descriptors()
+    tap = LinuxTap.open("play0")
+    assert descriptors() == before + 2
+    refusal("play0")
+    assert descriptors() == before + 2
+    tap.close()
+    assert descriptors() == before
+
+
+ETHER, V4, V6 = Ether(), IP(), IPv6()
+
+
+@pytest.mark.parametrize(
+    ("packet", "expected"),
+    [
+        (ETHER / V4 / TCP(), True),
+        (ETHER / V6 / TCP(), True),
+        (ETHER / V4 / UDP(), False),
+        (ETHER / V6 / UDP(), False),
+        (ETHER / V4 / ICMP(), False),
+        (ETHER / V6 / IPv6ExtHdrDestOpt() / TCP(), False),
+        (ETHER / ARP(), False),
+        (ETHER / Dot1Q() / V4 / TCP(), False),
+        (Ether(type=0x0800) / Raw(b"\x06" * 9), False),
+        (Ether(type=0x86DD) / Raw(b"\x06" * 6), False),
+        (Ether(type=0x88B5) / Raw(b"\x06" * 46), False),
+    ],
+    ids=lambda value: value.summary() if isinstance(value, Packet) else "",
+)
+def test_knows_tcp_from_the_rest(packet: Packet, expected: bool) -> None:
+    assert is_tcp(bytes(packet)) is expected
 
 
 class Link:
@@ -251,6 +291,7 @@ class Link:
         self.damage = 0  # so many more bursts have a segment with a flipped bit
         self._taps = (one, other)
         self._stop = threading.Event()
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._carry)
 
     def __enter__(self) -> "Link":
@@ -261,34 +302,45 @@ class Link:
         self._stop.set()
         self._thread.join()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is carried meanwhile; what the TAPs have is the caller's to read."""
+        with self._turn:
+            yield
+
     def _carry(self) -> None:
         one, other = self._taps
         poll = select.poll()
         for tap in self._taps:
-            poll.register(tap._fd, select.POLLIN)
+            for queue in tap._queues:
+                poll.register(queue, select.POLLIN)
         while not self._stop.is_set():
             if not poll.poll(50):
                 continue
-            for source, target in ((one, other), (other, one)):
-                frames = source.read_burst(64)
-                for index in range(1, len(frames)):
-                    # One in a burst: two might cancel each other out in the sum of a run.
-                    if self.damage and len(frames[index]) == 1414:
-                        self.damage -= 1
-                        frames[index] = frames[index][:700] + bytes([frames[index][700] ^ 4]) + frames[index][701:]
-                        break
-                target.write_burst(frames)
+            with self._turn:
+                self._carry_burst(one, other)
+                self._carry_burst(other, one)
+
+    def _carry_burst(self, source: LinuxTap, target: LinuxTap) -> None:
+        frames = source.read_burst(64)
+        for index in range(1, len(frames)):
+            # One in a burst: two might cancel each other out in the sum of a run.
+            if self.damage and len(frames[index]) == 1414:
+                self.damage -= 1
+                frames[index] = frames[index][:700] + bytes([frames[index][700] ^ 4]) + frames[index][701:]
+                break
+        target.write_burst(frames)
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
-@pytest.mark.parametrize("damage", [0, 20], ids=["clean", "damaged on the way"])
-def test_a_stream_is_received_whole_and_in_fewer_writes_than_segments(family: int, damage: int) -> None:
-    content = bytes(index * index >> 5 & 0xFF for index in range(1 << 20)) * 4
-    received = bytearray()
-    with namespaces(2) as (here, there), ExitStack() as stack:
+class Party:
+    """Two players, each with a TAP, with what carries between them, and a connection from the one to the other."""
+
+    def __init__(self, stack: ExitStack, family: int) -> None:
+        here, there = stack.enter_context(namespaces(2))
         taps = []
         for number, namespace in enumerate((here, there), 1):
             with namespace.entered():
+                Path("/proc/sys/net/ipv4/tcp_slow_start_after_idle").write_text("0")
                 tap = LinuxTap.open("play0")
                 stack.callback(tap.close)
                 tap.configure(bytes((2, 0, 0, 0, 0, number)), 1400)
@@ -296,26 +348,124 @@ def test_a_stream_is_received_whole_and_in_fewer_writes_than_segments(family: in
             namespace.ip("addr", "add", f"10.9.0.{number}/24", "dev", "play0")
             namespace.ip("addr", "add", f"fd09::{number}/64", "dev", "play0", "nodad")
             taps.append(tap)
-        link = stack.enter_context(Link(taps[0], taps[1]))
+        self.address = "10.9.0.2" if family == socket.AF_INET else "fd09::2"
+        self.here, self.there = here, there
+        self.taps = (taps[0], taps[1])
+        self.link = stack.enter_context(Link(taps[0], taps[1]))
         with there.entered():
             server = stack.enter_context(socket.socket(family))
-            server.bind(("", 7))
-            server.listen()
-            server.settimeout(20)
+        server.bind(("", 7))
+        server.listen()
+        server.settimeout(20)
         with here.entered():
-            client = stack.enter_context(socket.socket(family))
-        client.settimeout(20)
-        client.connect(("10.9.0.2" if family == socket.AF_INET else "fd09::2", 7))
-        link.damage = damage
-        sender = threading.Thread(target=lambda: (client.sendall(content), client.shutdown(socket.SHUT_WR)))
+            self.client = stack.enter_context(socket.socket(family))
+        self.client.settimeout(20)
+        self.client.connect((self.address, 7))
+        self.connection = stack.enter_context(server.accept()[0])
+        self.connection.settimeout(20)
+
+    def stream(self, content: bytes) -> bytes:
+        """Send `content` from here to there, and return what arrived."""
+        received = bytearray()
+        sender = threading.Thread(target=self.client.sendall, args=(content,))
         sender.start()
-        connection = stack.enter_context(server.accept()[0])
-        connection.settimeout(20)
-        while chunk := connection.recv(1 << 18):
+        while len(received) < len(content) and (chunk := self.connection.recv(1 << 18)):
             received += chunk
         sender.join()
-        assert received == content
-        assert link.damage == 0
-        assert taps[1].counters.drops == {}
-        assert taps[1].counters.frames_out > 3000
-        assert taps[1].counters.writes < taps[1].counters.frames_out / 2
+        return bytes(received)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("damage", [0, 20], ids=["clean", "damaged on the way"])
+def test_a_stream_is_received_whole_and_in_fewer_writes_than_segments(family: int, damage: int) -> None:
+    content = bytes(index * index >> 5 & 0xFF for index in range(1 << 20)) * 4
+    with ExitStack() as stack:
+        party = Party(stack, family)
+        party.link.damage = damage
+        assert party.stream(content) == content
+        assert party.link.damage == 0
+        tap = party.taps[1]
+        assert tap.counters.drops == {}
+        assert tap.counters.frames_out > 3000
+        assert tap.counters.writes < tap.counters.frames_out / 2
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+def test_a_game_does_not_wait_behind_a_stream_nor_the_stream_for_a_flood(family: int) -> None:
+    with ExitStack() as stack:
+        party = Party(stack, family)
+        tap, far = party.taps
+        # So much that the kernel then sends a hundred segments without an answer.
+        for _ in range(2):
+            party.stream(bytes(1 << 20))
+        with party.there.entered():
+            server = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        server.bind(("", 9))
+        server.settimeout(20)
+        games = []
+        for index in range(8):  # of one or two the kernel might have chosen the right queue by chance
+            with party.here.entered():
+                game = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            game.settimeout(20)
+            game.connect((party.address, 9))
+            game.send(bytes([index]))
+            server.sendto(*server.recvfrom(100))
+            assert game.recv(100) == bytes([index])
+            games.append(game)
+
+        with party.link.held():
+            party.client.setblocking(False)
+            assert party.client.send(bytes(200_000)) > 100 * 1400
+            burst = tap.read_burst(16)
+            assert [is_tcp(frame) for frame in burst] == [True] * 16, "the stream fills its queue"
+            for game in games:
+                game.send(b"quick")
+            burst = tap.read_burst(16)
+            assert [is_tcp(frame) for frame in burst] == [False] * 8 + [True] * 8
+            for _ in range(10):
+                for game in games:
+                    game.send(b"flood")
+            burst = tap.read_burst(64)
+            assert [is_tcp(frame) for frame in burst] == [False] * 48 + [True] * 16
+            burst = tap.read_burst(64)
+            assert [is_tcp(frame) for frame in burst[:48]] == [False] * 32 + [True] * 16
+        assert far.counters.drops == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give the kernel a program")
+def test_what_nobody_has_answered_is_sorted_too(tap: LinuxTap, application: socket.socket) -> None:
+    """Discovery, and the first packet of a game: the driver itself would choose by a hash."""
+    assert len(tap._queues) == 2, tap.counters.last_error
+    for number in range(32):
+        application.sendto(b"first", ("10.9.0.2", 9000 + number))
+    frames: list[bytes] = []
+    tap._read(tap._queues[0], 64, frames)
+    assert frames == []
+    tap._read(tap._queues[1], 64, frames)
+    assert len(frames) == 32
+
+
+def test_where_the_kernel_takes_no_program_there_is_one_queue(
+    player: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(tap_linux, "steer", refuse)
+    tap = LinuxTap.open("play0")
+    try:
+        assert tap.counters.last_error == "play0 has one queue: Operation not permitted"
+        tap.configure(MAC, 1400)
+        tap.bring_up()
+        player.ip("addr", "add", "10.9.0.1/24", "dev", "play0")
+        player.ip("neigh", "add", "10.9.0.2", "lladdr", PEER, "dev", "play0")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket() as stream:
+            for _ in range(3):
+                sock.sendto(b"x", ("10.9.0.2", 9))
+            stream.setblocking(False)
+            stream.connect_ex(("10.9.0.2", 9))
+            frames = [frame for frame in tap.read_burst() if frame[12:14] == b"\x08\x00"]
+        assert [is_tcp(frame) for frame in frames] == [False] * 3 + [True]
+        assert tap.write_burst([datagram(b"y")]) == 1
+    finally:
+        tap.close()

@@ -1,7 +1,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from softlan.errors import UsageError
@@ -96,6 +96,7 @@ def test_relay_round_trip_of_ipv6(host: str, port: int) -> None:
     assert parse_relay(host) == parse_relay(f"[{host}]") == HostPort(host, DEFAULT_PORT)
 
 
+@example("::%]")
 @given(st.text(max_size=60) | st.text("a1.:[]%/-@", max_size=20))
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     for parse in (parse_relay, parse_listen):

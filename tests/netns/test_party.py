@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bench.iperf_party import iperf
 from tests.support.party import (
     AMPLE,
     Port,
     another_player,
     answers,
     event,
+    iperf,
     lan_party,
     protocol_counters,
     run,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bench.iperf_party import iperf
 from tests.support.party import (
     AMPLE,
     another_player,
     answers,
     client_of,
     event,
+    iperf,
     lan_address,
     lan_party,
     plain_cable,

@@ -5,6 +5,7 @@ Everything that runs here is a real command in a network namespace, and gone whe
 
 import contextlib
 import itertools
+import json
 import shlex
 import shutil
 import socket
@@ -244,3 +245,38 @@ def event(process: Process, name: str, timeout: float = AMPLE, skip: int = 0, **
         return next((e for e in found if all(e.get(key) == value for key, value in members.items())), None)
 
     return wait_for(f"{process.name} says {name} {members or ''}", logged, timeout)
+
+
+def iperf(
+    services: Services, server: Namespace, address: str, client: Namespace, *flags: str, timeout: float = 60
+) -> dict[str, Any]:
+    """Run iperf3 from `client` to `address` in `server`; the client's report, iperf3's JSON.
+
+    TCP for 10 s unless `flags` say otherwise; `-R` lets the server send. Errors: `HostError`.
+    """
+    tool = find_tool("iperf3")
+    listening = services.start("iperf3", server, tool, "--server", "--one-off", "--forceflush")
+    try:
+        listening.wait_for("listening", lambda: "Server listening" in listening.output(), 10)
+        done = subprocess.run(
+            client.command(tool, "--client", address, "--json", *flags),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            env=environment(),
+        )
+        report: dict[str, Any] = json.loads(done.stdout or "{}")
+        if done.returncode or "error" in report:
+            raise HostError("iperf3", str(report.get("error", done.stderr.strip() or f"status {done.returncode}")))
+        listening.finish(10)
+        return report
+    except subprocess.TimeoutExpired:
+        raise HostError("iperf3", f"did not end within {timeout:g} s") from None
+    finally:
+        listening.stop()
+        services.processes.remove(listening)
+
+
+def megabits(report: dict[str, Any]) -> float:
+    """Return what the receiving side got, in Mbit/s."""

@@ -6,9 +6,7 @@ the other direction: splitting one here costs what the kernel's own segmentation
 the driver's queue, which counts frames, would hold 45 times as many bytes.
 
 The interface has two queues (`IFF_MULTI_QUEUE`), TCP's and one for all else, so that a game does not wait behind a
-download. The driver sends a flow by the queue that its last frame from us was written to (`tun_automq_select_queue`);
-so choosing where to write is choosing where to read. What was not answered for three seconds, broadcasts too, it sends
-by a hash: that may stand behind TCP, or TCP before it.
+download. Where the kernel takes no program that sorts frames into them (`tap_steering`), there is one.
 """
 
 import asyncio
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from softlan.device.base import DeviceCounters, DeviceGone
 from softlan.device.netdev import IFF_UP, NetDevice, name_fault
+from softlan.device.tap_steering import steer
 from softlan.errors import HostError
 from softlan.proto.coalesce import PLAIN, coalesce
 from softlan.proto.drop import DropReason
@@ -32,8 +31,8 @@ _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x0100, 0x1000, 0x4000, 0x8000
 _FLAGS = _IFF_TAP | _IFF_MULTI_QUEUE | _IFF_NO_PI | _IFF_VNET_HDR
 _HEADER_LENGTH = len(PLAIN)
-_LARGEST = _HEADER_LENGTH + 65536
-"""No frame is larger, whatever the MTU is set to meanwhile."""
+_LARGEST = _HEADER_LENGTH + 16384
+"""A longer frame is cut, and still too long for any room; a larger buffer makes each read cost a third more."""
 _QUEUE_LENGTH = 1000
 """Frames that the driver keeps for us in each queue: room for a flood of small ones while we are not scheduled."""
 _IPV6_MIN_MTU = 1280
@@ -46,8 +45,8 @@ class LinuxTap:
 
     __slots__ = ("_loop", "_mac", "_queues", "counters", "name")
 
-    def __init__(self, name: str, queues: tuple[int, int]) -> None:
-        """For `open`, which makes the interface; `queues` are the descriptors for TCP and for the rest."""
+    def __init__(self, name: str, queues: list[int]) -> None:
+        """For `open`, which makes the interface; `queues` are the descriptors for TCP and for the rest, or one."""
         self.name = name
         self.counters = DeviceCounters()
         self._queues = queues
@@ -60,27 +59,24 @@ class LinuxTap:
         fault = name_fault(name)
         if fault is not None:
             raise HostError(_STAGE, f"{name!a} cannot be an interface's name: it is {fault}")
-        queues: list[int] = []
-        # TUN_EXCL: an existing interface, persistent and someone else's, is not taken over.
-        for flags in (_FLAGS | _IFF_TUN_EXCL, _FLAGS):
+        tap = cls(name, [])
+        try:
+            # TUN_EXCL: an existing interface, persistent and someone else's, is not taken over.
+            tap._add_queue(_FLAGS | _IFF_TUN_EXCL)
             try:
-                fd = os.open(_CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                steer(tap._queues[0])
             except OSError as error:
-                _close(queues)
-                raise _open_error(error) from error
-            queues.append(fd)
-            try:
-                fcntl.ioctl(fd, _TUNSETIFF, struct.pack("=16sH22x", name.encode(), flags))
-            except OSError as error:
-                _close(queues)
-                raise _create_error(name, error) from error
-        tap = cls(name, (queues[0], queues[1]))
+                tap.counters.last_error = f"{name} has one queue: {error.strerror}"
+            else:
+                tap._add_queue(_FLAGS)
+        except HostError:
+            tap.close()
+            raise
         try:
             with NetDevice(name) as device:
                 device.set_queue_length(_QUEUE_LENGTH)
-        except OSError as error:
-            tap.close()
-            raise tap._error("set the length of its queues", error) from error
+        except OSError as error:  # the driver's own is half of it
+            tap.counters.last_error = f"set the length of {name}'s queues: {error.strerror}"
         return tap
 
     def configure(self, mac: bytes, mtu: int) -> None:
@@ -133,9 +129,10 @@ class LinuxTap:
 
         However many others there are, a quarter of the burst is TCP's.
         """
-        bulk, rest = self._queues
         frames: list[bytes] = []
-        self._read(rest, limit - limit // 4, frames)
+        *others, bulk = reversed(self._queues)
+        for rest in others:
+            self._read(rest, limit - limit // 4, frames)
         self._read(bulk, limit - len(frames), frames)
         self.counters.frames_in += len(frames)
         return frames
@@ -146,12 +143,12 @@ class LinuxTap:
         It may see segments of one TCP stream as one, and those of different streams in another order.
         """
         writev = os.writev
-        bulk, rest = self._queues
+        fd = self._queues[0]
         writes = coalesce(frames) if len(frames) > 1 else [[PLAIN, frame] for frame in frames]
         taken = 0
         for buffers in writes:
             try:
-                writev(bulk if is_tcp(buffers[1]) else rest, buffers)
+                writev(fd, buffers)
                 taken += len(buffers) - 1
             except BlockingIOError:
                 self.counters.drop(DropReason.QUEUE_FULL, len(buffers) - 1)
@@ -165,8 +162,19 @@ class LinuxTap:
     def close(self) -> None:
         """Detach and remove the interface."""
         self.detach()
-        _close(self._queues)
-        self._queues = (-1, -1)
+        while self._queues:
+            os.close(self._queues.pop())
+
+    def _add_queue(self, flags: int) -> None:
+        try:
+            fd = os.open(_CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _open_error(error) from error
+        self._queues.append(fd)
+        try:
+            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), flags))
+        except OSError as error:
+            raise _create_error(self.name, error) from error
 
     def _read(self, fd: int, limit: int, frames: list[bytes]) -> None:
         """Add what waits in one queue, at most `limit`."""
@@ -220,18 +228,6 @@ class LinuxTap:
         self.counters.last_error = f"{attempt} on {self.name}: {error.strerror}"
         if error.errno in _GONE:
             raise DeviceGone(attempt, f"the interface {self.name} is gone") from error
-
-
-def is_tcp(frame: bytes) -> bool:
-    """Whether this is TCP in IPv4, or right behind an IPv6 header. A wrong answer only means the other queue."""
-    kind = frame[12:14]
-    return (kind == b"\x08\x00" and frame[23:24] == b"\x06") or (kind == b"\x86\xdd" and frame[20:21] == b"\x06")
-
-
-def _close(queues: Sequence[int]) -> None:
-    for fd in queues:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _open_error(error: OSError) -> HostError:

@@ -95,7 +95,7 @@ def _is_literal(host: str) -> bool:
         ipaddress.ip_address(host)
     except ValueError:
         return False
-    return True
+    return not set(host.partition("%")[2]) & set("[]%")  # the scope is an interface's name or number
 
 
 def _name(host: str) -> str:
