@@ -46,6 +46,15 @@ def test_it_takes_up_its_rate_again_when_the_queue_is_soon_back() -> None:
     assert len(drops(standing + much_later)) - len(drops(standing)) == 1
 
 
+def test_an_empty_queue_is_a_new_one() -> None:
+    """However late the packets are that come then: they waited for something else than those before them."""
+    codel = CoDel(TARGET, INTERVAL)
+    assert any(codel.drops(LATE, 0.001 * index) for index in range(300))
+    codel.emptied()
+    assert not codel.is_late
+    assert not any(codel.drops(LATE, 60.0 + INTERVAL / 200 * index) for index in range(200))
+
+
 def test_says_when_it_need_not_be_asked() -> None:
     codel = CoDel(TARGET, INTERVAL)
     assert not codel.is_late

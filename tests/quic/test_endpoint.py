@@ -289,3 +289,30 @@ def test_a_client_ignores_whoever_is_not_its_relay() -> None:
     server.sock.rebind(RELAY)
     server.connection.send_datagram(b"from home")
     world.run(lambda: client.datagrams == [b"from home"])
+
+
+class Panic(BaseException):
+    """What a panic of native code arrives as: no Exception."""
+
+
+@pytest.mark.parametrize("where", ["transmit", "receive", "handle_timer"])
+def test_a_panic_in_one_connection_leaves_the_others_their_turn(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    server = world.serve()
+    clients = [world.connect() for _ in range(3)]
+    world.run(lambda: len(server.peers) == 3 and all(peer.ready for peer in server.peers))
+    stricken = server.peers[0].connection
+
+    def panic(*args: object) -> None:
+        raise Panic
+
+    monkeypatch.setattr(stricken, where, panic)
+    for _ in range(2):
+        for client in clients:
+            client.connection.send_datagram(b"up")
+        for peer in server.peers:
+            peer.connection.send_datagram(b"down")
+        world.run(within=0.2)
+    served = [client for client in clients if client.datagrams == [b"down"] * 2]
+    assert len(served) >= 2
+    assert sum(peer.datagrams == [b"up"] * 2 for peer in server.peers) >= 2

@@ -50,8 +50,9 @@ _LENGTH, _SECONDS, _NANOSECONDS = 1, 4, 5
 _SLOT_WORDS = _SLOT // 4
 _END_WORD = _SLOTS * _SLOT_WORDS
 _MAY_READ_AHEAD = os.uname().machine not in ("x86_64", "i686", "i586", "i486", "i386")
-"""Whether this processor may have read a slot's frame before its status. The clock is asked in between then: it is
-read behind an instruction barrier (arm64's `__arch_get_hw_counter`), or else by a system call."""
+"""Whether this processor may read a slot's frame before its status. The clock is asked in between then: on arm64 it is
+read behind an instruction barrier (`__arch_get_hw_counter`); elsewhere nothing orders the two, as nothing orders the
+copy before the slot is given back, but the length of the interpreter's way between them."""
 _ABSURD = 10.0
 """Seconds: no frame is in the ring for so long while somebody reads it."""
 _USER = 1 << 0
@@ -128,11 +129,19 @@ class PacketRing:
             is_lost = is_late and self._loses(word, wall)
             length, captured, offset, vnet = fields(memory, base)
             if status & _IS_SPECIAL or vnet & _NEEDS_WORK or captured != length or offset != _FRAME_OFFSET:
-                whole = self._restore(base)
+                self._word = word  # should this raise, the next read begins behind it
+                try:
+                    whole = self._restore(base)
+                except Exception:
+                    words[word] = 0
+                    self._word = (word + _SLOT_WORDS) % _END_WORD
+                    raise
                 frames += whole[1:] if is_lost else whole
                 if len(frames) >= limit:
                     words[word] = 0
                     self._word = (word + _SLOT_WORDS) % _END_WORD
+                    if not words[self._word] & _USER:
+                        codel.emptied()
                     return frames
             elif not is_lost:
                 base += _FRAME_OFFSET
@@ -143,6 +152,7 @@ class PacketRing:
                 word = 0
             status = words[word]
             if not status & _USER:
+                codel.emptied()
                 break
             if may_read_ahead:
                 time()

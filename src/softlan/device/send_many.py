@@ -35,19 +35,17 @@ _sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
 _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 # One struct iovec is an address and a length, both as wide as a pointer.
 _fill = [struct.Struct(f"@{2 * count}N").pack_into for count in range(MOST + 1)]
-
-
-_address = ctypes.pythonapi.PyBytes_AsString
-_address.argtypes, _address.restype = (ctypes.py_object,), ctypes.c_size_t
+# A function of our own: the attributes of ctypes.pythonapi's are everybody's.
+_address = ctypes.PYFUNCTYPE(ctypes.c_size_t, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
 
 
 class SendMany:
     """Sends on a connected or bound socket; what it needs is made once, and filled in anew for each burst."""
 
-    __slots__ = ("_fd", "_messages", "_messages_at", "_vectors")
+    __slots__ = ("_messages", "_messages_at", "_socket", "_vectors")
 
     def __init__(self, sock: socket.socket) -> None:
-        self._fd = sock.fileno()
+        self._socket = sock
         self._vectors = (ctypes.c_size_t * (2 * MOST))()
         self._messages = (_Message * MOST)()
         vector_size = 2 * ctypes.sizeof(ctypes.c_size_t)
@@ -73,7 +71,7 @@ class SendMany:
         lengths.pop()
         vectors[::2] = accumulate(lengths, initial=address)
         _fill[count](self._vectors, 0, *vectors)
-        sent: int = _sendmmsg(self._fd, self._messages_at, count, socket.MSG_DONTWAIT)
+        sent: int = _sendmmsg(self._socket.fileno(), self._messages_at, count, socket.MSG_DONTWAIT)
         if sent < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))

@@ -43,13 +43,14 @@ _GONE = (errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO)
 class LinuxTap:
     """A `TapDevice`: it exists from `open` to `close`, or until the process ends, however it ends."""
 
-    __slots__ = ("_loop", "_mac", "_queues", "counters", "name")
+    __slots__ = ("_loop", "_mac", "_merges", "_queues", "counters", "name")
 
     def __init__(self, name: str, queues: list[int]) -> None:
         """For `open`, which makes the interface; `queues` are the descriptors for TCP and for the rest, or one."""
         self.name = name
         self.counters = DeviceCounters()
         self._queues = queues
+        self._merges = True
         self._mac: bytes | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -129,6 +130,8 @@ class LinuxTap:
 
         However many others there are, a quarter of the burst is TCP's.
         """
+        if not self._queues:
+            raise DeviceGone("read", f"the interface {self.name} is closed")
         frames: list[bytes] = []
         *others, bulk = reversed(self._queues)
         for rest in others:
@@ -142,9 +145,11 @@ class LinuxTap:
 
         It may see segments of one TCP stream as one, and those of different streams in another order.
         """
+        if not self._queues:
+            raise DeviceGone("write", f"the interface {self.name} is closed")
         writev = os.writev
         fd = self._queues[0]
-        writes = coalesce(frames) if len(frames) > 1 else [[PLAIN, frame] for frame in frames]
+        writes = coalesce(frames) if self._merges and len(frames) > 1 else [[PLAIN, frame] for frame in frames]
         taken = 0
         for buffers in writes:
             try:
@@ -153,6 +158,8 @@ class LinuxTap:
             except BlockingIOError:
                 self.counters.drop(DropReason.QUEUE_FULL, len(buffers) - 1)
             except OSError as error:
+                if error.errno == errno.EINVAL and len(buffers) > 2:
+                    self._merges = False  # this kernel takes no super-frames; TCP sends these again
                 self._failed("write", error)
                 self.counters.drop(DropReason.DEVICE_ERROR, len(buffers) - 1)
         self.counters.writes += len(writes)

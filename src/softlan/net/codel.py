@@ -27,11 +27,15 @@ class CoDel:
         self._drop_at = 0.0
         self._count = self._last_count = 0
 
+    def emptied(self) -> None:
+        """The queue is empty: what comes next has waited behind nothing (RFC 8289 section 5)."""
+        self.is_late = self._is_dropping = False
+
     def drops(self, sojourn: float, now: float) -> bool:
         """Whether to drop the packet that leaves the queue at `now` after `sojourn` seconds in it.
 
-        To be asked in the order of the queue; `now` never goes back. Section 5 of the RFC; unlike there, the last
-        packet of a queue is judged like any other: what is queued behind it is not known here.
+        To be asked in the order of the queue; `now` never goes back. Section 5 of the RFC; what is queued behind a
+        packet is not known here, so `emptied` says when there was nothing.
         """
         if sojourn < self.target:
             self.is_late = self._is_dropping = False

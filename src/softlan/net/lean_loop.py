@@ -142,9 +142,11 @@ class LeanSelector(selectors.EpollSelector):
                     self._quick_turns = 0
                 elif self._quick_turns < BUSY:
                     self._quick_turns += 1
-                elif rest > _LEAST_REST and not has_more:
-                    time.sleep(rest)
-                    now = clock()
+                elif not has_more and not self.leave:
+                    rest = min(rest, end - now, self._next_alarm - now)
+                    if rest > _LEAST_REST:
+                        time.sleep(rest)
+                        now = clock()
                 self._last_turn = now
             if now >= self._next_alarm:
                 self._ring(now)

@@ -113,7 +113,9 @@ class Connection:
             return True
         try:
             self._lane.send_datagram(data)
-        except Exception:  # the library's own kinds: larger than the peer takes, a connection about to end
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # the library's kinds, and a panic of its core: larger than the peer takes, about to end
             return False
         if not self.dirty:
             self._owner.mark_dirty(self)
@@ -395,9 +397,13 @@ class Connection:
             if self._written:
                 # Only when no DATAGRAM is queued: with both waiting, and the window full, the library sends nothing at
                 # all, not even acknowledgements. Two sides that do so at once wait for each other.
-                self._quic.send_stream_data(CONTROL_STREAM, bytes(self._written))
-                self._written.clear()
-                out += self._quic.datagrams_to_send(now)
+                written, self._written = bytes(self._written), bytearray()
+                try:
+                    self._quic.send_stream_data(CONTROL_STREAM, written)
+                except Exception as error:  # the peer has asked us to stop (RFC 9000, section 3.5)
+                    self.fail(f"cannot send: {error}", now)
+                else:
+                    out += self._quic.datagrams_to_send(now)
         if self._close_with is not None:
             # Only now: closing makes the library drop what is still queued.
             if self._new_address is None and not self._failed:

@@ -6,7 +6,6 @@ In one turn a burst is read and sorted by connection, each connection takes its 
 what they send, and every connection with something to send is flushed exactly once.
 """
 
-import contextlib
 import heapq
 import itertools
 from collections.abc import Callable
@@ -109,7 +108,9 @@ class Endpoint:
             if deadline is not None and deadline <= now:
                 try:
                     connection.handle_timer(now)
-                except Exception:
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException:  # a panic of the library's native core is no Exception
                     self._faulted(connection, now)
                 self.mark_dirty(connection)
             else:
@@ -131,10 +132,16 @@ class Endpoint:
             dirty, self._dirty = self._dirty, []
             for connection in dirty:
                 connection.dirty = connection.owes_ack = False
+                if connection.finished:
+                    self._forget(connection)
+                    continue
                 try:
                     connection.transmit(now, send)
-                except Exception:
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException:  # a panic of the library's native core is no Exception
                     self._faulted(connection, now)
+                    connection.finished = True  # it cannot even say goodbye
                 if connection.finished:
                     self._forget(connection)
                     continue
@@ -188,7 +195,9 @@ class Endpoint:
     def _give(self, connection: Connection, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
         try:
             connection.receive(datagrams, address, now)
-        except Exception:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # a panic of the library's native core is no Exception
             self._faulted(connection, now)
         established = connection.established
         if self._pending and established:
@@ -206,8 +215,12 @@ class Endpoint:
     def _faulted(self, connection: Connection, now: float) -> None:
         """A fault of ours in one peer's session ends that session, and no other; called while it is handled."""
         _log.exception("session.fault", peer=connection.address[0])
-        with contextlib.suppress(Exception):  # the handler has just failed; it may fail at this too
+        try:
             connection.fail("internal error", now)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # the handler has just failed, and may fail at this too
+            return
 
     def _route(self, data: bytes, address: SocketAddress, now: float) -> Connection | None:
         """The connection of a packet with a long header or of an unknown connection ID; maybe a new one."""
