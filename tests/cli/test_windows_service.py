@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from softlan.cli.options import LogOptions, PlayerOptions, RelayOptions, client_config
-from softlan.cli.windows_service import LOG_LIMIT, command_line, keep_running, open_log
+from softlan.cli.windows_service import LOG_LIMIT, RETRY, command_line, keep_running, open_log
 from softlan.client import service
 from softlan.client.service import ClientConfig
 from softlan.errors import HostError, RemoteError
@@ -104,13 +104,29 @@ def test_only_the_service_manager_ends_it(monkeypatch: pytest.MonkeyPatch, confi
     control, runs = ServiceControl(), []
 
     async def run_client(given: ClientConfig) -> None:
-        runs.append(given)  # and ends by itself, as it does when a user logs off
+        runs.append(given)  # and ends by itself, as it does when Windows says that it shuts down
         if len(runs) == 3:
             control.stop()
 
     monkeypatch.setattr(service, "run_client", run_client)
     assert keep_running(config, control, 0.0) == 0
     assert len(runs) == 3
+
+
+def test_what_ended_by_itself_is_not_begun_again_at_once(monkeypatch: pytest.MonkeyPatch, config: ClientConfig) -> None:
+    control, done = ServiceControl(), []
+
+    async def run_client(given: ClientConfig) -> None:
+        done.append("ran")
+
+    async def sleep(seconds: float) -> None:
+        done.append(f"slept {seconds:.0f} s")
+        control.stop()
+
+    monkeypatch.setattr(service, "run_client", run_client)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert keep_running(config, control) == 0
+    assert done == ["ran", f"slept {RETRY:.0f} s", "ran"]
 
 
 def test_what_the_relay_refuses_ends_it(monkeypatch: pytest.MonkeyPatch, config: ClientConfig) -> None:

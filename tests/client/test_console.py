@@ -5,7 +5,7 @@ import pytest
 from softlan.client import console
 from softlan.client.console import console_handler
 
-ENDS = [console.CTRL_CLOSE_EVENT, console.CTRL_LOGOFF_EVENT, console.CTRL_SHUTDOWN_EVENT]
+ENDS = [console.CTRL_CLOSE_EVENT, console.CTRL_SHUTDOWN_EVENT]
 
 
 @pytest.mark.parametrize("event", [console.CTRL_C_EVENT, console.CTRL_BREAK_EVENT])
@@ -27,6 +27,13 @@ def test_when_the_console_goes_the_handler_holds_until_all_is_put_back(event: in
     finished.set()
     thread.join(5)
     assert answers == [True]
+
+
+def test_a_user_who_logs_off_is_no_concern_of_a_service() -> None:
+    asked: list[int] = []
+    handle = console_handler(lambda: asked.append(1), threading.Event())
+    assert handle(console.CTRL_LOGOFF_EVENT), "or Windows' own handler would end the process"
+    assert asked == []
 
 
 @pytest.mark.parametrize("event", ENDS)

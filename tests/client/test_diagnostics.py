@@ -38,7 +38,9 @@ def test_all_is_well() -> None:
         "address": (Level.GOOD, "softlan0 has 10.0.0.5/24."),
         "broadcast": (Level.GOOD, "Broadcasts flow both ways: games can find each other."),
     }
-    assert diagnose(HEALTHY).line == "DEN | relay 23 ms | LAN | softlan0 10.0.0.5 | in 12 out 7"
+    assert diagnose(HEALTHY).line == (
+        "DEN | relay 23 ms | budget 1440 | LAN | route pinned | softlan0 10.0.0.5 | broadcasts both ways | in 12 out 7"
+    )
 
 
 NEWS = {
@@ -52,9 +54,9 @@ NEWS = {
     "relay lost": ({"relay": None}, "relay", Level.BAD, "out of reach", "DEN | relay out of reach |"),
     "no gateway": ({"gateway": False}, "gateway", Level.BAD, "no LAN", "| no gateway |"),
     "not pinned": ({"pin": None}, "route", Level.BAD, "not pinned", "| route not pinned |"),
-    "nothing to pin": ({"pin": None, "needs_pin": False}, "route", Level.GOOD, "needs no pin", "| LAN | softlan0"),
+    "nothing to pin": ({"pin": None, "needs_pin": False}, "route", Level.GOOD, "needs no pin", "| LAN | softlan0 "),
     "slow": ({"rtt_ms": SLOW}, "path", Level.NOTE, "150 ms", "relay 150 ms"),
-    "not measured": ({"rtt_ms": None, "budget": None}, "path", Level.NOTE, "not measured", "| relay |"),
+    "not measured": ({"rtt_ms": None, "budget": None}, "path", Level.NOTE, "not measured", "| relay | LAN |"),
     "TAP not up": ({"mtu": None}, "interface", Level.NOTE, "not connected yet", "softlan0 not connected"),
     "no address": ({"addresses": ("fe80::1/64",)}, "address", Level.NOTE, "DHCP may take", "no address yet"),
     "no DHCP": ({"addresses": ("169.254.7.7/16",)}, "address", Level.BAD, "no DHCP server", "no address yet"),
@@ -65,21 +67,21 @@ NEWS = {
         "10.0.0.5/24 and 2001:db8::5/64",
         "softlan0 10.0.0.5 |",
     ),
-    "only ours": ({"broadcast_in": None}, "broadcast", Level.NOTE, "none came from the room", "in 12"),
-    "only theirs": ({"broadcast_out": RECENT + 1}, "broadcast", Level.NOTE, "this PC sent none", "in 12"),
+    "only ours": ({"broadcast_in": None}, "broadcast", Level.NOTE, "none came from the room", "| broadcasts out |"),
+    "only theirs": ({"broadcast_out": RECENT + 1}, "broadcast", Level.NOTE, "this PC sent none", "| broadcasts in |"),
     "silence": (
         {"broadcast_in": RECENT + 1, "broadcast_out": None},
         "broadcast",
         Level.NOTE,
         "neither way",
-        "in 12",
+        "| broadcasts none |",
     ),
     "drops": (
         {"counters": {"drop_jumbo": 2, "drop_runt": 1}, "device_drops": {"queue_full": 9}},
         "drops",
         Level.NOTE,
         "more than the interface could take at once, larger than the room's MTU, too short",
-        "| 12 dropped",
+        "| dropped queue_full 9 jumbo 2 runt 1",
     ),
 }
 
@@ -95,6 +97,20 @@ def test_one_thing_is_different(name: str) -> None:
 
 def test_without_a_relay_nothing_is_said_of_what_only_it_can_know() -> None:
     assert set(said(replace(HEALTHY, relay=None))) == {"relay", "interface", "address"}
+
+
+def test_the_line_without_a_relay_or_an_interface_has_no_broadcasts() -> None:
+    assert diagnose(replace(HEALTHY, relay=None)).line == "DEN | relay out of reach | softlan0 10.0.0.5 | in 12 out 7"
+    assert "broadcasts" not in diagnose(replace(HEALTHY, mtu=None)).line
+
+
+def test_the_line_has_room_for_three_reasons_and_stays_short() -> None:
+    drops = {"drop_jumbo": 4, "drop_runt": 3, "drop_malformed": 2, "drop_over_budget": 1, "drop_not_connected": 1}
+    counters = {"frames_in": 1_234_567, "frames_out": 1_234_567}
+    busy = replace(HEALTHY, interface="Ethernet 12", addresses=("192.168.178.123/24",), rtt_ms=123.0, counters=counters)
+    assert len(diagnose(busy).line) < 140
+    line = diagnose(replace(busy, counters=counters | drops)).line
+    assert line.endswith("| dropped jumbo 4 runt 3 malformed 2 other 2")
 
 
 def test_news_are_the_sentences_that_were_not_there() -> None:

@@ -282,6 +282,15 @@ async def test_another_way_that_windows_does_not_take_is_tried_once(
     assert game.machine.ours == [pin(WIFI)]
 
 
+async def test_another_way_that_went_and_came_back_is_tried_again(game: Game, monkeypatch: pytest.MonkeyPatch) -> None:
+    game.player.joined(WELCOME, RELAY)
+    for check, (usual, tries) in enumerate([(CABLE, 1), (CABLE, 1), (WIFI, 1), (CABLE, 2), (CABLE, 2)]):
+        monkeypatch.setattr(game.machine, "usual_route", lambda route, tunnel, usual=usual: pin(usual))
+        game.player.tick(100.0 + check * PIN_CHECK)
+        assert game.done.count("unpin {wifi}") == tries
+    assert game.machine.ours == [pin(WIFI)]
+
+
 # Out
 
 

@@ -180,6 +180,20 @@ def test_only_news_are_logged_and_bad_ones_as_warnings(rig: Rig) -> None:
     assert (gateway["event"], gateway["level"], figures["level"]) == ("gateway", "warning", "info")
 
 
+def test_the_figures_say_which_way_broadcasts_went(rig: Rig) -> None:
+    rig.status.look(100.0)
+    assert rig.log()[-1]["broadcasts"] is None
+    rig.join()
+    rig.status.look(105.0)
+    assert rig.log()[-1]["broadcasts"] == "none"
+    rig.status.frames_received([BROADCAST], rig.now)
+    rig.status.look(110.0)
+    assert rig.log()[-1]["broadcasts"] == "in"
+    rig.status.outgoing(lambda _: None)([BROADCAST])
+    rig.status.look(115.0)
+    assert rig.log()[-1]["broadcasts"] == "both ways"
+
+
 def test_addresses_that_come_later_are_seen(rig: Rig) -> None:
     rig.join()
     rig.status.look(100.0)
@@ -214,7 +228,10 @@ async def test_the_line_comes_each_second_and_the_log_each_interval(rig: Rig, mo
         await seen.wait()
     rig.status.stop()
     count = len(rig.lines)
-    assert rig.lines[0] == "DEN | relay 23 ms | LAN | Ethernet 7 no address yet | in 0 out 0"
+    assert rig.lines[0] == (
+        "DEN | relay 23 ms | budget 1440 | LAN | route pinned | Ethernet 7 no address yet | broadcasts none"
+        " | in 0 out 0"
+    )
     assert sum(line["event"] == "status" for line in rig.log()) == 2
     await asyncio.sleep(0)
     assert len(rig.lines) == count

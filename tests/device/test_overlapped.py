@@ -8,6 +8,7 @@ from tests.device.windows_fakes import ADAPTER, BOUND, FakeWindows
 from softlan.device import overlapped
 from softlan.device.overlapped import QUEUE, READ_SIZE, READS, WRITES, FramePump
 from softlan.device.win32 import (
+    ERROR_FILE_NOT_FOUND,
     ERROR_INSUFFICIENT_BUFFER,
     ERROR_INVALID_PARAMETER,
     ERROR_OPERATION_ABORTED,
@@ -63,7 +64,12 @@ class Bench:
         windows.control(self.handle, TAP_WIN_IOCTL_SET_MEDIA_STATUS, b"\1\0\0\0", 4)
         self.before = set(threading.enumerate())
         self.pump = FramePump(
-            windows, self.handle, self.sink, "bench", lambda _: self.goodbyes.append(windows.is_connected)
+            windows,
+            self.handle,
+            self.sink,
+            "bench",
+            lambda _: self.goodbyes.append(windows.is_connected),
+            lambda: windows.open(ADAPTER.path)[1] != ERROR_FILE_NOT_FOUND,
         )
 
     def start(self) -> "Bench":
@@ -196,6 +202,7 @@ def test_a_device_that_is_removed_ends_it_once_and_leaves_nothing_open(windows: 
     windows.remove()
     bench.wait_end()
     assert bench.sink.ends == [ERROR_OPERATION_ABORTED]
+    assert bench.sink.calls == 0, "a read that was taken back is no frame"
     assert windows.handles == {}
     assert bench.goodbyes == []
     bench.pump.stop()
@@ -240,6 +247,21 @@ def test_even_if_no_read_was_left_to_wait(windows: FakeWindows, monkeypatch: pyt
     else:
         bench.wait_end()
         assert bench.sink.ends == [ERROR_OPERATION_ABORTED]
+    assert windows.handles == {}
+
+
+def test_a_device_that_is_removed_in_its_sleep_ends_it_soon(
+    windows: FakeWindows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlapped, "RETRY_INTERVAL", 1)
+    monkeypatch.setattr(overlapped, "RETRIES", 1_000_000)
+    bench = Bench(windows).start()
+    windows.wait_for("pending", READS)
+    windows.fall_asleep_with(FRAMES[:READS])
+    bench.sink.wait(lambda: len(bench.sink.frames) == READS)
+    windows.remove()
+    bench.wait_end()
+    assert bench.sink.ends == [ERROR_OPERATION_ABORTED]
     assert windows.handles == {}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.device.windows_fakes import ADAPTER, BOUND, KEY, FakeWindows
 
+from softlan.device import overlapped
 from softlan.device.base import DeviceGone, TapDevice
 from softlan.device.overlapped import QUEUE, READS
 from softlan.device.tap_windows import WAITING, WindowsTap
@@ -249,9 +250,25 @@ async def test_says_when_the_adapter_is_removed_after_the_last_frame_was_read(
     told = await asyncio.wait_for(gone, BOUND)
     assert told == "the adapter Ethernet 3 is gone: disabled or removed (Windows error 995)"
     assert frames == FRAMES[:3]
+    assert tap.counters.drops == {}, "reads that were taken back are no frames"
     for use in (tap.read_burst, lambda: tap.write_burst(FRAMES[:1]), lambda: tap.set_mtu(1300), tap.bring_up):
         with pytest.raises(DeviceGone):
             use()
+
+
+async def test_says_so_of_one_that_is_removed_in_its_sleep_but_not_of_one_that_sleeps(
+    windows: FakeWindows, tap: WindowsTap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlapped, "RETRY_INTERVAL", 1)
+    monkeypatch.setattr(overlapped, "RETRIES", 1_000_000)
+    windows.fall_asleep_with(FRAMES[:READS])
+    windows.steps.clear()
+    wait_for(lambda: windows.steps.count("open") >= 3)
+    assert tap.read_burst() == FRAMES[:READS]
+    windows.remove()
+    with pytest.raises(DeviceGone, match=r"^the adapter Ethernet 3 is gone"):
+        wait_for(lambda: tap.read_burst() != [])
+    assert tap.counters.drops == {}
 
 
 async def test_may_be_closed_while_frames_come(windows: FakeWindows, mtus: list[int]) -> None:

@@ -12,6 +12,7 @@ from softlan.host.firewall import AllowInbound
 from softlan.host.owner import Owner, this_process
 from softlan.host.powershell import Done, PowerShell
 
+SYSTEM = r"C:\Windows\System32"
 ALIAS = "Ethernet [7] '*"
 DEAD = Owner(2**22 + 1, 1, "another boot")
 
@@ -55,7 +56,7 @@ def windows(journal: Path) -> FakeFirewall:
 
 
 def rule(journal: Path, windows: FakeFirewall, owner: Owner | None = None) -> AllowInbound:
-    return AllowInbound(journal, ALIAS, shell=PowerShell(windows), owner=owner)
+    return AllowInbound(journal, ALIAS, shell=PowerShell(windows, SYSTEM), owner=owner)
 
 
 def test_a_usual_life(journal: Path, windows: FakeFirewall) -> None:
@@ -80,7 +81,7 @@ def test_nothing_of_the_name_is_in_a_script_or_in_the_rules_name(journal: Path, 
         scripts.append(" ".join(argv))
         return windows(argv, variables)
 
-    AllowInbound(journal, ALIAS, shell=PowerShell(runner)).add()
+    AllowInbound(journal, ALIAS, shell=PowerShell(runner, SYSTEM)).add()
     assert scripts
     assert all(ALIAS not in script for script in scripts)
     (name,) = windows.rules
@@ -101,7 +102,7 @@ def test_the_rule_is_inbound_and_for_one_interface() -> None:
 def test_the_next_start_removes_what_a_dead_run_left(journal: Path, windows: FakeFirewall) -> None:
     rule(journal, windows, DEAD).add()
     (name,) = windows.rules
-    assert AllowInbound(journal, "", shell=PowerShell(windows)).recover() == [
+    assert AllowInbound(journal, "", shell=PowerShell(windows, SYSTEM)).recover() == [
         f"removed the firewall rule {name}, left by an earlier run"
     ]
     assert (windows.rules, journal.exists()) == ({}, False)

@@ -192,6 +192,33 @@ def test_an_interface_that_is_off_for_now_is_put_back_later(machine: Machine, jo
     assert machine.is_as_it_was
 
 
+def test_an_interface_that_is_disabled_is_put_back_once_it_is_enabled(machine: Machine, journal: Path) -> None:
+    machine.installed.add(TAP)
+    guard = guard_of(machine, journal, BEFORE)
+    guard.apply(CHANGES)
+    disabled, machine.settings = machine.settings, {}
+    assert guard.restore() == [
+        f"could not put back the {change}: {TAP} is disabled now" for change in (MTU, METRIC, DEFAULT_ROUTES)
+    ]
+    assert len(guard_of(machine, journal).recover()) == 3
+    assert [change["setting"] for change in named(journal)] == ["default routes", "metric", "mtu"]
+    machine.settings = disabled
+    guard_of(machine, journal).recover()
+    assert machine.is_as_it_was
+    assert not journal.exists()
+
+
+def test_an_interface_that_was_disabled_and_then_removed_is_forgotten(machine: Machine, journal: Path) -> None:
+    machine.installed.add(TAP)
+    guard = guard_of(machine, journal, BEFORE)
+    guard.apply(CHANGES)
+    machine.settings.clear()
+    assert len(guard.restore()) == 3
+    machine.installed.clear()
+    assert len(guard_of(machine, journal).recover()) == 3
+    assert not journal.exists()
+
+
 CALLS = 3 * len(CHANGES)
 UNDO = 1 + 2 * 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from softlan.errors import HostError
-from softlan.host.kernel32 import creation_time, move_through, set_console_handler
+from softlan.host.kernel32 import creation_time, move_through, set_console_handler, system_directory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has it")
 UNSUPPORTED = r"^unsupported platform: kernel32\.dll is part of Windows, and this is linux$"
@@ -20,3 +20,5 @@ def test_elsewhere_it_is_one_clear_error(tmp_path: Path) -> None:
         move_through(tmp_path / "a", tmp_path / "b")
     with pytest.raises(HostError, match=UNSUPPORTED):
         set_console_handler(lambda event: True)
+    with pytest.raises(HostError, match=UNSUPPORTED):
+        system_directory()

@@ -76,6 +76,17 @@ def test_settings_and_addresses_are_as_they_were_set() -> None:
     assert network.addresses("gone") == []
 
 
+def test_an_interface_may_stay_installed_without_settings() -> None:
+    network = MemoryNetwork(DEFAULT)
+    assert not network.is_installed("tap")
+    network.settings["tap", 4, Setting.MTU] = 1500
+    assert network.is_installed("tap")
+    network.settings.clear()
+    assert not network.is_installed("tap")
+    network.installed.add("tap")
+    assert network.is_installed("tap")
+
+
 def test_the_usual_route_is_of_others_and_not_through_the_tunnel() -> None:
     network = MemoryNetwork(DEFAULT, route("10.0.0.0/8", "10.9.0.1", "tap"))
     network.add_route(PIN)

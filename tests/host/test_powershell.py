@@ -9,8 +9,12 @@ import pytest
 from softlan.errors import HostError
 from softlan.host.powershell import Done, PowerShell, run_process
 
+SYSTEM = r"C:\Windows\System32"
 PROGRAM = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
-PROLOGUE = "$ErrorActionPreference = 'Stop'; [Console]::OutputEncoding = [Text.Encoding]::UTF8; "
+PROLOGUE = (
+    r"$ErrorActionPreference = 'Stop'; $env:PSModulePath = $PSHOME + '\Modules'; "
+    "[Console]::OutputEncoding = [Text.Encoding]::UTF8; "
+)
 
 
 class FakeRunner:
@@ -30,13 +34,13 @@ class FakeRunner:
 def test_the_command_line() -> None:
     runner = FakeRunner(Done(0, "out", ""))
     evil = "'; Remove-Item C:\\ -Recurse; '"
-    assert PowerShell(runner, r"C:\Windows").run("Get-It $env:NAME", NAME=evil) == "out"
+    assert PowerShell(runner, SYSTEM).run("Get-It $env:NAME", NAME=evil) == "out"
     argv = [PROGRAM, "-NoLogo", "-NoProfile", "-NonInteractive", "-Command", PROLOGUE + "Get-It $env:NAME"]
     assert runner.ran == [(argv, {"NAME": evil})]
 
 
 def test_json() -> None:
-    assert PowerShell(FakeRunner(Done(0, '{"a": [1]}\r\n', ""))).ask("x") == {"a": [1]}
+    assert PowerShell(FakeRunner(Done(0, '{"a": [1]}\r\n', "")), SYSTEM).ask("x") == {"a": [1]}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,7 @@ def test_json() -> None:
 )
 def test_failures_are_one_line(answer: Done | Exception, words: str) -> None:
     with pytest.raises(HostError) as caught:
-        PowerShell(FakeRunner(answer)).ask("x")
+        PowerShell(FakeRunner(answer), SYSTEM).ask("x")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -65,3 +69,5 @@ def test_failures_are_one_line(answer: Done | Exception, words: str) -> None:
 def test_elsewhere_than_on_windows() -> None:
     with pytest.raises(HostError, match="unsupported platform"):
         run_process(["powershell"], {})
+    with pytest.raises(HostError, match="unsupported platform"):
+        PowerShell().run("x")

@@ -233,6 +233,22 @@ def test_an_interface_that_is_gone_has_no_settings(network: WindowsNetwork) -> N
         network.write_setting(GONE, 4, Setting.MTU, 1400)
 
 
+def test_an_adapter_is_installed_as_long_as_the_registry_has_its_connection(machine: StandIn) -> None:
+    network = "{4D36E972-E325-11CE-BFC1-08002BE10318}"
+    keys = {rf"SYSTEM\CurrentControlSet\Control\Network\{network}\{TAP}\Connection"}
+    windows = WindowsNetwork(winapi.IpHelper(machine.load), has_key=keys.__contains__)
+    assert windows.is_installed(TAP)
+    assert not windows.is_installed(GONE)
+
+
+def test_a_registry_that_cannot_be_read_is_an_error_in_words(machine: StandIn) -> None:
+    def refuse(path: str) -> bool:
+        raise PermissionError(13, "Access is denied")
+
+    with pytest.raises(HostError, match=r"^cannot look for \{.*\} in the registry: Access is denied$"):
+        WindowsNetwork(winapi.IpHelper(machine.load), has_key=refuse).is_installed(TAP)
+
+
 def test_a_family_that_an_interface_lacks_is_an_error_in_words(machine: StandIn, network: WindowsNetwork) -> None:
     del machine.interfaces[luid_of(TAP), winapi.AF_INET6]
     with pytest.raises(HostError, match=r"^Ethernet 7 has no IPv6 now$"):

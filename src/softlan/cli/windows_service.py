@@ -127,9 +127,9 @@ async def _keep_running(config: "ClientConfig", control: "ServiceControl", retry
             else:
                 if control.is_stopping:
                     return 0
-                # Windows tells a service of every user who logs off as it tells a console program of its end
-                # (HandlerRoutine, CTRL_LOGOFF_EVENT); only the service manager's word counts here.
-                await asyncio.sleep(min(retry, 1.0))
+                # Windows also tells a service of its computer's end as it tells a console program of its own
+                # (HandlerRoutine, CTRL_SHUTDOWN_EVENT); only the service manager's word counts here.
+                await asyncio.sleep(retry)
     except asyncio.CancelledError:
         if control.is_stopping:
             get_logger("service").info("stopped")

@@ -14,12 +14,14 @@ def console_handler(request: Callable[[], None], finished: threading.Event) -> C
     """A handler of console events, called on threads of Windows' own.
 
     `request` begins the end. Windows ends the process when the handler returns from an event that says so; then it
-    waits until `finished`.
+    waits until `finished`. CTRL_LOGOFF_EVENT comes to services alone, whoever logs off, and means nothing to them.
     """
 
     def handle(event: int) -> bool:
+        if event == CTRL_LOGOFF_EVENT:
+            return True
         request()
-        if event in (CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT):
+        if event in (CTRL_CLOSE_EVENT, CTRL_SHUTDOWN_EVENT):
             finished.wait(PATIENCE)
         return True
 

@@ -13,6 +13,8 @@ RECENT = 60.0
 SLOW = 150.0
 """Milliseconds of round trip to the relay above which fast games suffer."""
 
+_LINE_DROPS = 3  # reasons that have room on the line
+
 
 class Level(enum.Enum):
     """How good the news is."""
@@ -102,6 +104,17 @@ def total_drops(counters: Mapping[str, int], device_drops: Mapping[str, int] = _
     return {name: count for name, count in drops.items() if count}
 
 
+def broadcast_flow(now: Snapshot) -> str | None:
+    """Where broadcasts went in the last `RECENT` seconds: `both ways`, `in`, `out` or `none`; None: nowhere to go."""
+    if now.relay is None or now.mtu is None:
+        return None
+    comes = now.broadcast_in is not None and now.broadcast_in <= RECENT
+    goes = now.broadcast_out is not None and now.broadcast_out <= RECENT
+    if comes and goes:
+        return "both ways"
+    return "in" if comes else "out" if goes else "none"
+
+
 def _relay(now: Snapshot) -> Sentence:
     if not now.was_joined:
         return Sentence("relay", Level.NOTE, "Not in the room yet: still looking for the relay.")
@@ -159,19 +172,16 @@ def _address(now: Snapshot) -> Iterable[Sentence]:
 
 
 def _broadcast(now: Snapshot) -> Iterable[Sentence]:
-    if now.relay is None or now.mtu is None:
-        return
-    comes = now.broadcast_in is not None and now.broadcast_in <= RECENT
-    goes = now.broadcast_out is not None and now.broadcast_out <= RECENT
-    if comes and goes:
+    flow = broadcast_flow(now)
+    if flow == "both ways":
         yield Sentence("broadcast", Level.GOOD, "Broadcasts flow both ways: games can find each other.")
-    elif goes:
+    elif flow == "out":
         yield Sentence(
             "broadcast", Level.NOTE, "This PC's broadcasts go out; none came from the room in the last minute."
         )
-    elif comes:
+    elif flow == "in":
         yield Sentence("broadcast", Level.NOTE, "Broadcasts come from the room; this PC sent none in the last minute.")
-    else:
+    elif flow == "none":
         yield Sentence("broadcast", Level.NOTE, "No broadcast was seen in the last minute, neither way.")
 
 
@@ -191,8 +201,12 @@ def _drops(now: Snapshot) -> Iterable[Sentence]:
     if not drops:
         return
     known = {reason.value: why for reason, why in _WHY.items()}
-    why = ", ".join(known.get(name, name) for name in sorted(drops, key=lambda name: (-drops[name], name)))
+    why = ", ".join(known.get(name, name) for name in _most_first(drops))
     yield Sentence("drops", Level.NOTE, f"Some frames were dropped: {why}.")
+
+
+def _most_first(drops: Mapping[str, int]) -> list[str]:
+    return sorted(drops, key=lambda name: (-drops[name], name))
 
 
 def _line(now: Snapshot) -> str:
@@ -201,17 +215,27 @@ def _line(now: Snapshot) -> str:
         parts.append("relay out of reach" if now.was_joined else "connecting")
     else:
         parts.append("relay" if now.rtt_ms is None else f"relay {now.rtt_ms:.0f} ms")
+        if now.budget is not None:
+            parts.append(f"budget {now.budget}")
         parts.append("LAN" if now.gateway else "no gateway")
-        if now.pin is None and now.needs_pin:
+        if now.pin is not None:
+            parts.append("route pinned")
+        elif now.needs_pin:
             parts.append("route not pinned")
     usable = [address.partition("/")[0] for address in now.addresses if not _is_link_local(address)]
     state = "not connected" if now.mtu is None else usable[0] if usable else "no address yet"
     parts.append(f"{now.interface} {state}")
+    flow = broadcast_flow(now)
+    if flow is not None:
+        parts.append(f"broadcasts {flow}")
     frames_in, frames_out = now.counters.get("frames_in", 0), now.counters.get("frames_out", 0)
     parts.append(f"in {frames_in} out {frames_out}")
-    dropped = sum(total_drops(now.counters, now.device_drops).values())
-    if dropped:
-        parts.append(f"{dropped} dropped")
+    drops = total_drops(now.counters, now.device_drops)
+    if drops:
+        names = _most_first(drops)
+        told = [f"{name} {drops[name]}" for name in names[:_LINE_DROPS]]
+        others = sum(drops[name] for name in names[_LINE_DROPS:])
+        parts.append(" ".join(["dropped", *told, *([f"other {others}"] if others else [])]))
     return " | ".join(parts)
 
 

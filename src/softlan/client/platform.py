@@ -37,6 +37,9 @@ class TapCare(Protocol):
 class Platform(Protocol):
     """One system's ways."""
 
+    IS_SLOW_TO_OPEN: bool
+    """Whether `open_tap` may take seconds, and so wants a thread. Linux's needs the caller's: a thread may be in a
+    network namespace of its own (setns(2))."""
     network: HostNetwork
     guard: HostGuard
 

@@ -20,6 +20,8 @@ and need no route."""
 class LinuxPlatform:
     """A `Platform`."""
 
+    IS_SLOW_TO_OPEN = False
+
     def __init__(self, tap_name: str, state_dir: Path, *, discovery: bool) -> None:
         self.network: HostNetwork = LinuxNetwork()
         self.guard = HostGuard(self.network, state_dir / f"host-{tap_name}.json")

@@ -22,6 +22,9 @@ _IPV6_MIN_MTU = 1280
 class WindowsPlatform:
     """A `Platform`."""
 
+    IS_SLOW_TO_OPEN = True
+    """The restart of the adapter, and PowerShell."""
+
     def __init__(self, options: PlatformOptions, state_dir: Path) -> None:
         self._windows = WindowsNetwork()
         self.network: HostNetwork = self._windows
@@ -104,12 +107,16 @@ class WindowsTapCare:
     def pin_holds(self, pin: HostRoute) -> bool:
         """Whether the pin is there, and no other way has become the usual one: Wi-Fi to cable, sleep and wake.
 
-        Another way is told once. If the host then still chooses the old one, it knows better than our sum of metrics.
+        Another way is told once. If the host then still chooses the old one, it knows better than our sum of metrics,
+        until the old one has been the usual one again.
         """
         if not self._network.has_route(pin):
             return False
         usual = self._interfaces.usual_route(pin, self.interface)
-        if usual is None or (usual.interface, usual.gateway) == (pin.interface, pin.gateway) or usual == self._refused:
+        if usual is None or (usual.interface, usual.gateway) == (pin.interface, pin.gateway):
+            self._refused = None
+            return True
+        if usual == self._refused:
             return True
         self._refused = usual
         return False

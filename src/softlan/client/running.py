@@ -42,9 +42,11 @@ class Stop:
 
 @contextlib.asynccontextmanager
 async def running() -> AsyncIterator[Stop]:
-    """A `Stop` that SIGINT and SIGTERM set; on Windows Ctrl-C, Ctrl-Break, and the end of console or session.
+    """A `Stop` that SIGINT and SIGTERM set; on Windows Ctrl-C, Ctrl-Break, the end of the console, and for a service
+    the computer's.
 
-    What is to be put back must be so when the block is left: Windows ends the process then.
+    What is to be put back must be so when the block is left: Windows ends the process then. At a log-off or a restart
+    it ends an interactive program without a word (HandlerRoutine); the next start puts things back.
     """
     loop = asyncio.get_running_loop()
     stop = Stop(loop)

@@ -1,16 +1,18 @@
 """The client as a process: identity, TAP, tunnel, signals."""
 
 import asyncio
+import contextlib
 import sys
 from dataclasses import dataclass
 
 from softlan.client.bridge import Bridge
-from softlan.client.platform import open_platform
+from softlan.client.platform import Platform, TapCare, open_platform
 from softlan.client.player import Player
 from softlan.client.running import running
 from softlan.client.status import Status, StatusOptions
 from softlan.client.tunnel import Tunnel, TunnelConfig
-from softlan.errors import HostError
+from softlan.device.base import TapDevice
+from softlan.errors import HostError, SoftlanError
 from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
@@ -50,7 +52,7 @@ async def run_client(config: ClientConfig) -> None:
     counters = TrafficCounters()
     async with running() as stop:
         addresses = await resolve(config.tunnel.relay)  # before any interface is touched
-        tap, care = platform.open_tap(mac)
+        tap, care = await open_tap(platform, mac)
         bridge = Bridge(tap, counters, stop.fail)
         player = Player(tap, bridge, platform.network, platform.guard, mac, care)
         status = Status(player, platform.network, counters, tap.counters, room=config.tunnel.identity.room)
@@ -70,6 +72,24 @@ async def run_client(config: ClientConfig) -> None:
                     log.warning("restore.failed", reason=line)
         stop.check()
     log.info("stopped", **counters.snapshot())
+
+
+async def open_tap(platform: Platform, mac: bytes) -> tuple[TapDevice, TapCare]:
+    """`Platform.open_tap`, in a thread where it is slow; what was opened is given back if this is cancelled.
+
+    Meanwhile the loop hears of a stop, which counts as soon as the TAP is there. Raises SoftlanError.
+    """
+    if not platform.IS_SLOW_TO_OPEN:
+        return platform.open_tap(mac)
+    opening = asyncio.ensure_future(asyncio.to_thread(platform.open_tap, mac))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:  # a thread cannot be cancelled: take over what it opened, and give it back
+        with contextlib.suppress(SoftlanError):
+            (await opening)[0].close()
+        for line in platform.close():
+            get_logger("client").warning("restore.failed", reason=line)
+        raise
 
 
 def unsupported_here(what: str) -> None:

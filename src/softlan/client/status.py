@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from softlan.client.attempts import FrameSink
-from softlan.client.diagnostics import Diagnosis, Level, Snapshot, diagnose, total_drops
+from softlan.client.diagnostics import Diagnosis, Level, Snapshot, broadcast_flow, diagnose, total_drops
 from softlan.client.session import Session
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
 from softlan.device.base import DeviceCounters
@@ -244,6 +244,7 @@ class Status:
             interface=snapshot.interface,
             mtu=snapshot.mtu,
             addresses=list(snapshot.addresses),
+            broadcasts=broadcast_flow(snapshot),
             frames_in=snapshot.counters.get("frames_in", 0),
             frames_out=snapshot.counters.get("frames_out", 0),
             drops=total_drops(snapshot.counters, snapshot.device_drops),

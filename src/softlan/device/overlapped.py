@@ -6,7 +6,8 @@ the system is through with them, and the handle is closed by the thread that lea
 
 TAP-Windows6 takes back the reads that are pending, with ERROR_OPERATION_ABORTED, only when the adapter is disabled or
 removed (`DestroyTapDevice`). The same error for a read or a write that is just being begun may also mean that the
-adapter sleeps with the computer (`tapAdapterReadAndWriteReady`): that passes. So only reads tell the end.
+adapter sleeps with the computer (`tapAdapterReadAndWriteReady`): that passes. So only reads tell the end, and where
+none is pending, whether the device is still there.
 """
 
 import threading
@@ -110,14 +111,24 @@ class FrameSink(Protocol):
 class FramePump:
     """The two threads of one open handle. It owns the handle, and closes it."""
 
-    def __init__(self, kernel: Kernel, handle: int, sink: FrameSink, name: str, goodbye: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        handle: int,
+        sink: FrameSink,
+        name: str,
+        goodbye: Callable[[int], None],
+        is_present: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Make the events. `name` is for the threads; `goodbye` gets the handle before it is closed, unless the device
-        ended first. Raises OSError, and the handle stays the caller's then.
+        ended first; `is_present` says of a device that refuses every read whether it is only asleep. Raises OSError,
+        and the handle stays the caller's then.
         """
         self._kernel = kernel
         self._handle = handle
         self._sink = sink
         self._goodbye = goodbye
+        self._is_present = is_present
         self._events: list[int] = []
         try:
             self._stop = self._event()
@@ -197,7 +208,7 @@ class FramePump:
             if error not in (ERROR_SUCCESS, ERROR_OPERATION_ABORTED):
                 return error
             refusals = 0 if pending else refusals + 1
-            if refusals > RETRIES:
+            if refusals > RETRIES or (error and not pending and not self._is_present()):
                 return error
             events = (self._stop, pending[0].event) if pending else (self._stop,)
             which = kernel.wait(events, RETRY_INTERVAL if idle else INFINITE)
@@ -214,11 +225,11 @@ class FramePump:
                 if result == ERROR_IO_INCOMPLETE:
                     break
                 pending.popleft().is_pending = False
-                calls += 1
                 if result == ERROR_SUCCESS:
                     frames.append(operation.received())
                 elif result != ERROR_MORE_DATA:
                     break
+                calls += 1
                 idle.append(operation)
                 if self._begin_reads(idle, pending):
                     break

@@ -11,6 +11,8 @@ from softlan.device.overlapped import BURST, FramePump, Kernel
 from softlan.device.tap_adapters import Registry, TapAdapter, WindowsRegistry
 from softlan.device.tap_restart import DeviceManager, get_mac, open_with_mac
 from softlan.device.win32 import (
+    ERROR_FILE_NOT_FOUND,
+    ERROR_SUCCESS,
     TAP_WIN_IOCTL_GET_MTU,
     TAP_WIN_IOCTL_GET_VERSION,
     TAP_WIN_IOCTL_SET_MEDIA_STATUS,
@@ -107,7 +109,9 @@ class WindowsTap:
         if error:
             raise HostError(_STAGE, f"{self.name}: the driver does not connect its medium (error {error})")
         try:
-            self._pump = FramePump(self._kernel, self._handle, self, f"tap {self.name}", self._disconnect)
+            self._pump = FramePump(
+                self._kernel, self._handle, self, f"tap {self.name}", self._disconnect, self._is_present
+            )
         except OSError as fault:
             raise HostError(_STAGE, f"{self.name}: {fault.strerror}") from fault
         self._handle = None  # the pump's from now on
@@ -234,6 +238,16 @@ class WindowsTap:
 
     def _set_media(self, handle: int, connected: bool) -> int:
         return self._kernel.control(handle, TAP_WIN_IOCTL_SET_MEDIA_STATUS, struct.pack("<I", connected), 4)[0]
+
+    def _is_present(self) -> bool:
+        """Whether the adapter is there, asleep or not: it has one opener, us, and so refuses another one.
+
+        What can be opened is not ours any more: it went and came back.
+        """
+        handle, error = self._kernel.open(self.adapter.path)
+        if error == ERROR_SUCCESS:
+            self._kernel.close(handle)
+        return error not in (ERROR_SUCCESS, ERROR_FILE_NOT_FOUND)
 
     def _disconnect(self, handle: int) -> None:
         self._set_media(handle, False)

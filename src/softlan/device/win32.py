@@ -5,7 +5,6 @@ Constants and structures have the names of the Windows SDK, and of `tap-windows.
 """
 
 import ctypes
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from softlan.errors import HostError
+from softlan.host.kernel32 import system_directory
 
 GENERIC_READ = 0x80000000
 GENERIC_WRITE = 0x40000000
@@ -238,9 +238,9 @@ class Win32DeviceManager:
 
     def pnputil(self, action: str, device_id: str) -> str:
         """Run `pnputil ACTION DEVICE_ID`; "" when it worked, else one line on why not."""
-        # By its full path: an elevated process must not take a pnputil from the current directory.
-        program = PureWindowsPath(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "pnputil.exe")
         try:
+            # By its full path: an elevated process must not take a pnputil from the current directory.
+            program = PureWindowsPath(system_directory(), "pnputil.exe")
             done = subprocess.run(
                 [str(program), action, device_id],
                 stdin=subprocess.DEVNULL,

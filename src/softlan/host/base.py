@@ -85,6 +85,10 @@ class HostInterfaces(Protocol):
         """Set it."""
         ...
 
+    def is_installed(self, interface: str) -> bool:
+        """Whether the system still knows the interface, be it disabled or away for now."""
+        ...
+
     def await_interface(self, interface: str, version: int) -> None:
         """Wait until the settings are there; they may come a moment after the interface. A few seconds at most."""
         ...

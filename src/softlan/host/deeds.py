@@ -38,11 +38,16 @@ class Deeds:
         return self._read(change) == change.value
 
     def undo(self, change: Change) -> None:
-        """Put back what was there before, if it is still as we left it."""
+        """Put back what was there before, if it is still as we left it. A removed interface needs nothing."""
         if isinstance(change, AddRoute):
             self._network.delete_route(change.route)
-        elif change.previous is not None and self._read(change) == change.value:
-            self._write(change, change.previous)
+        elif change.previous is not None:
+            current = self._read(change)
+            if current is None and self._interfaces.is_installed(change.interface):
+                # Enabled again it has our settings, so the journal must not forget them.
+                raise HostError("put back", f"{change.label or change.interface} is disabled now")
+            if current == change.value:
+                self._write(change, change.previous)
 
     def _read(self, change: SetInterface) -> int | None:
         return self._interfaces.read_setting(change.interface, change.version, change.setting)

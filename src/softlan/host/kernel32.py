@@ -11,6 +11,7 @@ from softlan.errors import HostError
 
 PROCESS_QUERY_LIMITED_INFORMATION = 0x1000
 STILL_ACTIVE = 259
+MAX_PATH = 260
 MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH = 0x1, 0x8
 
 
@@ -19,6 +20,18 @@ def load_dll(name: str) -> Any:
     if sys.platform != "win32":
         raise HostError("platform", f"unsupported platform: {name} is part of Windows, and this is {sys.platform}")
     return ctypes.WinDLL(name, use_last_error=True)
+
+
+def system_directory() -> str:
+    r"""Where Windows' own programs are, as `C:\Windows\System32`. Raises OSError.
+
+    The environment, which tells it too, is whoever's that started us: an administrator should not go by it
+    (GetSystemDirectoryW).
+    """
+    buffer = ctypes.create_unicode_buffer(MAX_PATH + 1)
+    if not 0 < _kernel32().GetSystemDirectoryW(buffer, len(buffer)) < len(buffer):
+        raise _last_error(Path("System32"))
+    return buffer.value
 
 
 def creation_time(pid: int) -> int | None:
@@ -68,6 +81,8 @@ def _kernel32() -> Any:
     library.CloseHandle.argtypes = (c_void_p,)
     library.GetExitCodeProcess.argtypes = (c_void_p, POINTER(c_uint32))
     library.GetProcessTimes.argtypes = (c_void_p, *[POINTER(c_uint64)] * 4)
+    library.GetSystemDirectoryW.argtypes = (c_wchar_p, c_uint32)
+    library.GetSystemDirectoryW.restype = c_uint32
     library.MoveFileExW.argtypes = (c_wchar_p, c_wchar_p, c_uint32)
     library.SetConsoleCtrlHandler.argtypes = (_function_type(), c_int32)
     return library

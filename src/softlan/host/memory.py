@@ -10,9 +10,9 @@ class MemoryNetwork:
     """A working `HostNetwork`, and `HostInterfaces`.
 
     `routes` are those of others, `ours` those that were added here; both may be changed at will, as other
-    programs do. So may `settings`, whose keys are interface, version of IP and setting, and
-    `interface_addresses`. `calls` counts the calls of the protocols' methods, from 1; `fail` makes one of them
-    fail.
+    programs do. So may `settings`, whose keys are interface, version of IP and setting, `interface_addresses`,
+    and `installed`, the interfaces that stay known when they have no settings. `calls` counts the calls of the
+    protocols' methods, from 1; `fail` makes one of them fail.
     """
 
     def __init__(self, *routes: HostRoute) -> None:
@@ -20,6 +20,7 @@ class MemoryNetwork:
         self.ours: list[HostRoute] = []
         self.settings: dict[tuple[str, int, Setting], int] = {}
         self.interface_addresses: dict[str, list[IPInterface]] = {}
+        self.installed: set[str] = set()
         self.calls = 0
         self._before: dict[int, BaseException] = {}
         self._after: dict[int, BaseException] = {}
@@ -91,6 +92,13 @@ class MemoryNetwork:
         if not any(key[:2] == (interface, version) for key in self.settings):
             raise HostError("find interface", f"{interface} has no IPv{version}")
         self._leave(call)
+
+    def is_installed(self, interface: str) -> bool:
+        """Whether it has settings, or is in `installed`."""
+        call = self._enter()
+        found = interface in self.installed or any(key[0] == interface for key in self.settings)
+        self._leave(call)
+        return found
 
     def read_setting(self, interface: str, version: int, setting: Setting) -> int | None:
         """As in `settings`."""

@@ -14,10 +14,15 @@ from pathlib import PureWindowsPath
 from typing import Any, Protocol
 
 from softlan.errors import HostError
+from softlan.host.kernel32 import system_directory
 
 TIMEOUT = 60.0  # seconds; a cold start on a slow disk takes ten
 
-_PROLOGUE = "$ErrorActionPreference = 'Stop'; [Console]::OutputEncoding = [Text.Encoding]::UTF8; "
+# PSModulePath is inherited: PowerShell 7's leads to modules that 5.1 cannot load, and anybody's to anybody's modules.
+_PROLOGUE = (
+    "$ErrorActionPreference = 'Stop'; $env:PSModulePath = $PSHOME + '\\Modules'; "
+    "[Console]::OutputEncoding = [Text.Encoding]::UTF8; "
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,16 @@ def run_process(argv: list[str], variables: Mapping[str, str]) -> Done:
 class PowerShell:
     """Windows PowerShell 5.1, which every Windows 10 and 11 has; by its full path, as an administrator should."""
 
-    def __init__(self, runner: Runner = run_process, system_root: str | None = None) -> None:
-        root = system_root or os.environ.get("SYSTEMROOT", r"C:\Windows")
-        self._program = str(PureWindowsPath(root, r"System32\WindowsPowerShell\v1.0\powershell.exe"))
+    def __init__(self, runner: Runner = run_process, system: str | None = None) -> None:
+        """`system` is the directory of Windows' own programs; None asks Windows, when one is to be run."""
         self._runner = runner
+        self._system = system
 
     def run(self, script: str, **variables: str) -> str:
         """What `script` prints; it finds each of `variables` as ``$env:NAME``. Raises HostError."""
-        argv = [self._program, "-NoLogo", "-NoProfile", "-NonInteractive", "-Command", _PROLOGUE + script]
         try:
+            program = str(PureWindowsPath(self._system or system_directory(), r"WindowsPowerShell\v1.0\powershell.exe"))
+            argv = [program, "-NoLogo", "-NoProfile", "-NonInteractive", "-Command", _PROLOGUE + script]
             done = self._runner(argv, variables)
         except (OSError, subprocess.TimeoutExpired, ValueError) as error:  # ValueError: a zero character in a name
             raise HostError("PowerShell", f"cannot ask PowerShell: {_one_line(str(error))}") from error

@@ -3,9 +3,11 @@
 Interfaces are named by their GUID: it stays when people rename a connection, and when the machine restarts.
 """
 
+import importlib
 import ipaddress
 import time
 from collections.abc import Callable
+from typing import Any
 
 from softlan.errors import HostError
 from softlan.host.base import HostRoute, IPAddress, IPInterface, IPNetwork, Setting
@@ -36,6 +38,9 @@ _PAUSE = 0.05
 _GONE = (ERROR_FILE_NOT_FOUND, ERROR_NOT_FOUND)
 _NO_INTERFACE = (ERROR_FILE_NOT_FOUND, ERROR_INVALID_PARAMETER, ERROR_NOT_FOUND)
 """What the conversion of a GUID that no interface has may answer."""
+_CONNECTION = r"SYSTEM\CurrentControlSet\Control\Network\{4D36E972-E325-11CE-BFC1-08002BE10318}\%s\Connection"
+"""Below HKEY_LOCAL_MACHINE, by GUID: what Windows knows of a network adapter until it is removed."""
+_QUERY_64 = 0x101  # KEY_QUERY_VALUE | KEY_WOW64_64KEY (winnt.h)
 _UNREACHABLE = (ERROR_NOT_FOUND, ERROR_NETWORK_UNREACHABLE, ERROR_HOST_UNREACHABLE)
 
 
@@ -50,11 +55,13 @@ class WindowsNetwork:
         self,
         api: IpHelper | None = None,
         *,
+        has_key: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """What is not given is the system's own."""
+        """What is not given is the system's own. `has_key`: whether HKEY_LOCAL_MACHINE has a key; or OSError."""
         self._api = api or IpHelper()
+        self._has_key = has_key or _has_key
         self._clock = clock
         self._pause = pause
 
@@ -126,6 +133,14 @@ class WindowsNetwork:
                 if self._clock() >= deadline:
                     raise
             self._pause(_PAUSE)
+
+    def is_installed(self, interface: str) -> bool:
+        """Whether the adapter has its connection in the registry: disabled ones have, removed ones have not."""
+        try:
+            return self._has_key(_CONNECTION % interface)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise HostError("find interface", f"cannot look for {interface} in the registry: {reason}") from error
 
     def read_setting(self, interface: str, version: int, setting: Setting) -> int | None:
         """What is set now."""
@@ -244,6 +259,15 @@ class WindowsNetwork:
             source=source,
             label=self._name(guid),
         )
+
+
+def _has_key(path: str) -> bool:
+    winreg: Any = importlib.import_module("winreg")
+    try:
+        winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path, 0, _QUERY_64).Close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _family(version: int) -> int:

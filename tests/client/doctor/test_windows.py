@@ -15,6 +15,7 @@ from softlan.host.base import HostRoute
 from softlan.host.memory import MemoryNetwork
 from softlan.host.powershell import Done, PowerShell
 
+SYSTEM = r"C:\Windows\System32"
 GUID = "{5AFE1A40-0001-4000-8000-534F46544C41}"
 TAP = TapAdapter(GUID, "Ethernet 7", "tap0901", "9.27.0.0", r"ROOT\NET\0000", "key")
 OTHER = replace(TAP, instance_id="{5AFE1A40-0002-4000-8000-534F46544C41}", name="Ethernet 8")
@@ -28,7 +29,7 @@ ANSWER: dict[str, Any] = {
         {"name": "Private", "enabled": 1, "inbound": 2},
         {"name": "Public", "enabled": 1, "inbound": 0},
     ],
-    "metrics": [{"alias": "WLAN", "metric": 45}, {"alias": "Loopback Pseudo-Interface 1", "metric": 75}],
+    "metrics": [{"alias": "WLAN", "metric": 45}, {"alias": "Work VPN", "metric": 26}],
     "adapters": [{"alias": "WLAN", "description": "Intel(R) Wi-Fi 6"}],
     "rules": 0,
 }
@@ -40,7 +41,7 @@ def test_facts_are_numbers_and_names_and_no_translated_words() -> None:
         Facts(
             categories={"WLAN": windows.PRIVATE},
             blocking=frozenset({"Domain", "Public"}),
-            metrics={"WLAN": 45, "Loopback Pseudo-Interface 1": 75},
+            metrics={"WLAN": 45, "Work VPN": 26},
             descriptions={"WLAN": "Intel(R) Wi-Fi 6"},
             has_rule=False,
         )
@@ -58,7 +59,7 @@ def test_without_powershell_the_checks_are_skipped() -> None:
     def broken(argv: list[str], variables: object) -> Done:
         raise FileNotFoundError(2, "No such file")
 
-    facts = windows.gather(PowerShell(broken))
+    facts = windows.gather(PowerShell(broken, SYSTEM))
     assert isinstance(facts, str)
     assert "cannot ask PowerShell" in facts
     assert windows.firewall(facts, "Ethernet 7").outcome is Outcome.SKIPPED
@@ -156,7 +157,7 @@ def rivals(**metrics: int) -> Facts:
         "Hamachi": "LogMeIn Hamachi Virtual Ethernet Adapter",
         "WG": "WireGuard",
     }
-    return replace(FACTS, metrics={**metrics, "Loopback Pseudo-Interface 1": 1}, descriptions=descriptions)
+    return replace(FACTS, metrics=metrics, descriptions=descriptions)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,7 @@ def rivals(**metrics: int) -> Facts:
         (rivals(WLAN=45, WG=5), Outcome.OK, "'Hamachi' and 'WG'"),
         (rivals(WLAN=45, WG=1), Outcome.WARNING, "may leave by 'WG' (metric 1)"),
         (rivals(WLAN=1, WG=0), Outcome.WARNING, "'WG' (metric 0) and 'WLAN' (metric 1)"),
+        (rivals(WLAN=45, Work=1), Outcome.WARNING, "may leave by 'Work' (metric 1)"),  # Windows' own: no adapter
         (FACTS, Outcome.OK, "No other connection"),
     ],
 )

@@ -77,6 +77,12 @@ def test_all_of_it_is_made_and_put_back(network: WindowsNetwork, guard: HostGuar
     assert not list((tmp_path / "state").iterdir())
 
 
+def test_what_is_installed_is_in_the_registry(network: WindowsNetwork) -> None:
+    assert network.is_installed(GUID)
+    assert network.is_installed(GUID.lower())
+    assert not network.is_installed("{0A1B2C3D-4E5F-6071-8293-A4B5C6D7E8F9}")
+
+
 def test_a_pin_that_is_somebody_elses_stays(network: WindowsNetwork, guard: HostGuard) -> None:
     api = IpHelper()
     theirs = pin(network)

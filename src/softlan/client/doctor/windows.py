@@ -19,7 +19,8 @@ FACTS = (
     "@{ alias = $_.InterfaceAlias; category = [int]$_.NetworkCategory } }); "
     "$p = @(Get-NetFirewallProfile -PolicyStore ActiveStore | ForEach-Object { "
     "@{ name = $_.Name; enabled = [int]$_.Enabled; inbound = [int]$_.DefaultInboundAction } }); "
-    "$m = @(Get-NetIPInterface -AddressFamily IPv4 -ConnectionState Connected | ForEach-Object { "
+    "$m = @(Get-NetIPInterface -AddressFamily IPv4 -ConnectionState Connected | "
+    "Where-Object { $_.InterfaceIndex -ne 1 } | ForEach-Object { "
     "@{ alias = $_.InterfaceAlias; metric = [int]$_.InterfaceMetric } }); "
     "$d = @(Get-NetAdapter -IncludeHidden -ErrorAction SilentlyContinue | Where-Object { $_.ifOperStatus -eq 'Up' } | "
     "ForEach-Object { @{ alias = $_.Name; description = $_.InterfaceDescription } }); "
@@ -29,7 +30,8 @@ FACTS = (
 """All that is asked of PowerShell, in one start of it, with numbers and identifiers instead of translated words.
 
 MSFT_NetConnectionProfile, MSFT_NetFirewallProfile, MSFT_NetIPInterface, MSFT_NetAdapter (learn.microsoft.com,
-Windows Management Instrumentation, StandardCimv2).
+Windows Management Instrumentation, StandardCimv2). Index 1 is the loopback; Windows' own VPN connections have a
+metric, but no adapter.
 """
 
 PUBLIC, PRIVATE, DOMAIN = 0, 1, 2
@@ -60,9 +62,9 @@ class Facts:
     blocking: frozenset[str]
     """Firewall profiles that are on and let nothing in: Public, Private, Domain."""
     metrics: dict[str, int]
-    """IPv4 interface metric by interface, of those that are connected."""
+    """IPv4 interface metric by interface, of those that are connected; without the loopback's."""
     descriptions: dict[str, str]
-    """The driver's name by interface."""
+    """The driver's name by interface; Windows' own VPN connections have none."""
     has_rule: bool
     """Whether a rule of ours is there now."""
 
@@ -197,11 +199,7 @@ def other_vpns(facts: Facts | str, alias: str | None, metric: int) -> Finding:
     name = "other VPNs"
     if isinstance(facts, str):
         return skipped(name, f"Not looked at: {facts}.")
-    rivals = sorted(
-        other
-        for other, value in facts.metrics.items()
-        if value <= metric and other != alias and not _is_loopback(other, facts)
-    )
+    rivals = sorted(other for other, value in facts.metrics.items() if value <= metric and other != alias)
     if rivals:
         listed = " and ".join(f"{rival!r} (metric {facts.metrics[rival]})" for rival in rivals)
         return warning(
@@ -218,8 +216,3 @@ def other_vpns(facts: Facts | str, alias: str | None, metric: int) -> Finding:
         listed = " and ".join(repr(vpn) for vpn in vpns)
         return ok(name, f"Other VPNs are connected, {listed}, with a higher metric than the party's adapter.")
     return ok(name, "No other connection has a lower metric than the party's adapter.")
-
-
-def _is_loopback(alias: str, facts: Facts) -> bool:
-    """The loopback has no adapter, so no description; all else that is connected has one."""
-    return alias not in facts.descriptions or "loopback" in alias.lower()
