@@ -83,7 +83,7 @@ def run(
             except SoftlanError as error:
                 get_logger("service").error("ended", reason=str(error))
                 return {UsageError: 2, RemoteError: 3}.get(type(error), 1)
-            except Exception:
+            except Exception:  # a service has no terminal: what is not in its log is nowhere
                 get_logger("service").exception("fault")
                 return 1
 

@@ -52,7 +52,7 @@ class WindowsPlatform:
         if options.allow_inbound:
             try:
                 self._allow_inbound(adapter.name)
-            except BaseException:
+            except BaseException:  # nobody has the adapter yet who would close it; what it was goes on its way
                 tap.close()
                 raise
         return tap, care

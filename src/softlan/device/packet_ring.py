@@ -129,10 +129,9 @@ class PacketRing:
             is_lost = is_late and self._loses(word, wall)
             length, captured, offset, vnet = fields(memory, base)
             if status & _IS_SPECIAL or vnet & _NEEDS_WORK or captured != length or offset != _FRAME_OFFSET:
-                self._word = word  # should this raise, the next read begins behind it
                 try:
                     whole = self._restore(base)
-                except Exception:
+                except Exception:  # a fault of ours, passed on; but the slot must not stop all that is behind it
                     words[word] = 0
                     self._word = (word + _SLOT_WORDS) % _END_WORD
                     raise
