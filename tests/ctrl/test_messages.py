@@ -92,9 +92,11 @@ def refused(payload: bytes) -> BadMessage:
                 features=("a",),
                 room_token="t",
                 resume="r",
+                seal="00" * 16,
             ),
             b'{"type":"hello","version":1,"role":"client","room":"den","mac":"02:00:00:00:00:01",'
-            b'"datagram_budget":1440,"software":"softlan 1","features":["a"],"room_token":"t","resume":"r"}',
+            b'"datagram_budget":1440,"software":"softlan 1","features":["a"],"room_token":"t","resume":"r",'
+            b'"seal":"00000000000000000000000000000000"}',
         ),
         (
             Hello(version=1, role=Role.GATEWAY, room="den", datagram_budget=1440),
@@ -115,7 +117,7 @@ def refused(payload: bytes) -> BadMessage:
             ),
             b'{"type":"welcome","version":1,"mode":"ethernet","peer_id":7,"room":"den","room_mtu":1418,'
             b'"effective_mtu":1398,"datagram_budget":1420,"gateway_present":true,"resume":"abc",'
-            b'"stats_interval":5,"features":[]}',
+            b'"stats_interval":5,"features":[],"sealed":false}',
         ),
         (
             Reject(code=RejectCode.ROOM_FULL, message="full"),
@@ -128,11 +130,11 @@ def refused(payload: bytes) -> BadMessage:
         ),
         (
             PeerJoined(peer_id=2, role=Role.CLIENT, mac="02:00:00:00:00:02"),
-            b'{"type":"peer_joined","peer_id":2,"role":"client","mac":"02:00:00:00:00:02"}',
+            b'{"type":"peer_joined","peer_id":2,"role":"client","mac":"02:00:00:00:00:02","seal":null}',
         ),
         (
-            PeerJoined(peer_id=1, role=Role.GATEWAY),
-            b'{"type":"peer_joined","peer_id":1,"role":"gateway","mac":null}',
+            PeerJoined(peer_id=1, role=Role.GATEWAY, seal="0123456789abcdef" * 2),
+            b'{"type":"peer_joined","peer_id":1,"role":"gateway","mac":null,"seal":"0123456789abcdef0123456789abcdef"}',
         ),
         (
             PeerLeft(peer_id=2, reason="timeout"),
@@ -158,6 +160,7 @@ macs = st.binary(min_size=5, max_size=5).map(lambda rest: (b"\x02" + rest).hex("
 short_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
 features = st.lists(short_text, max_size=32).map(tuple)
 peer_ids = st.integers(1, 65535)
+salts = st.binary(min_size=16, max_size=16).map(bytes.hex)
 mtus = st.integers(256, 9000)
 budgets = st.integers(300, 65527)
 seconds = st.floats(0.01, 86400)
@@ -174,6 +177,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         features=features,
         room_token=st.none() | short_text,
         resume=st.none() | short_text,
+        seal=st.none() | salts,
     ),
     st.builds(
         Hello,
@@ -197,6 +201,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
             resume=short_text,
             stats_interval=seconds,
             features=features,
+            sealed=st.booleans(),
         )
     ),
     st.builds(
@@ -205,7 +210,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         message=st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
         retry_after=st.none() | seconds,
     ),
-    st.builds(PeerJoined, peer_id=peer_ids, role=st.just(Role.CLIENT), mac=macs),
+    st.builds(PeerJoined, peer_id=peer_ids, role=st.just(Role.CLIENT), mac=macs, seal=st.none() | salts),
     st.builds(PeerLeft, peer_id=peer_ids, reason=short_text),
     st.builds(
         Stats,
@@ -379,6 +384,10 @@ def test_a_hello_gives_its_mac_as_bytes() -> None:
         ({"features": ["x" * 65]}, "bad_message"),
         ({"features": ["x"] * 33}, "bad_message"),
         ({"room_token": 1}, "bad_message"),
+        ({"room_token": "x" * 129}, "bad_message"),
+        ({"seal": "00" * 15}, "bad_message"),
+        ({"seal": "0A" * 16}, "bad_message"),
+        ({"seal": "00" * 16 + "\n"}, "bad_message"),
         ({"resume": "x" * 129}, "bad_message"),
     ],
 )
@@ -395,6 +404,8 @@ def test_a_hello_that_is_refused_has_its_code(changes: dict[str, Any], code: str
         {"software": "x" * 64},
         {"features": ["x" * 64] * 32},
         {"resume": "x" * 128},
+        {"room_token": "x" * 128},
+        {"seal": "0f" * 16},
         {"room": "x" * 32},
     ],
 )

@@ -31,6 +31,7 @@ async def test_a_welcome_has_what_the_protocol_lists(tmp_path: Path) -> None:
             "gateway_present": False,
             "stats_interval": 10.0,
             "features": [],
+            "sealed": False,
         }
 
 
@@ -44,7 +45,8 @@ async def test_frames_cross_in_both_directions_to_and_from_a_softlan_gateway(tmp
             welcome = await peer.join(datagram_budget=1440)
             assert (welcome["gateway_present"], welcome["effective_mtu"]) == (True, 1418)
             there = await peer.message("peer_joined")
-            assert there == {"type": "peer_joined", "peer_id": lan.welcome.peer_id, "role": "gateway", "mac": None}
+            peer_id = lan.welcome.peer_id
+            assert there == {"type": "peer_joined", "peer_id": peer_id, "role": "gateway", "mac": None, "seal": None}
 
             sent = [
                 BROADCAST + PLAYER + OTHER + b"who is there?",

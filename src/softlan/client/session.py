@@ -6,7 +6,7 @@ goes to a `Listener`.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from softlan.client.path import PathProber
@@ -52,7 +52,10 @@ class Identity:
     mac: bytes | None
     """A client's virtual MAC; None for a gateway."""
     software: str
-    room_token: str | None = None
+    room_token: str | None = field(default=None, repr=False)
+    """Proof of the room's secret; None joins an open room."""
+    frame_key: bytes | None = field(default=None, repr=False)
+    """The room's frame key (`proto.keys`) when frames are to be sealed; None sends and takes plain ones."""
 
 
 class EndKind(enum.Enum):

@@ -30,6 +30,8 @@ Counters = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[int, Meta(ge=0, le=2**63 - 1)]],
     Meta(max_length=256),
 ]
+RoomToken = Annotated[str, Meta(max_length=128)]
+Salt = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 ReasonCode = Annotated[str, Meta(pattern=r"\A[a-z0-9_-]{1,64}\Z")]
 
 
@@ -81,9 +83,12 @@ class Hello(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ty
     """The largest overlay datagram that the endpoint's path carries, in bytes."""
     software: Annotated[str, Meta(max_length=64)] | None = None
     features: Features = ()
-    room_token: str | None = None
+    room_token: RoomToken | None = None
+    """Proof of the room's secret (`proto.keys`)."""
     resume: ResumeToken | None = None
     """The `resume` of the welcome of the session that this one shall replace."""
+    seal: Salt | None = None
+    """The salt of this session's frame key, 16 bytes in hex, when its frames are sealed (`proto.seal`)."""
 
     @property
     def mac_bytes(self) -> bytes | None:
@@ -117,6 +122,8 @@ class Welcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="welcome"
     stats_interval: Annotated[float, Meta(ge=0.01, le=86400)]
     """Seconds between two stats messages."""
     features: Features = ()
+    sealed: bool = False
+    """Whether the room's frames are sealed: all of them, or none."""
 
     def check(self) -> None:
         """Raise BadMessage when a member's value is not allowed."""
@@ -152,6 +159,8 @@ class PeerJoined(Struct, frozen=True, kw_only=True, tag_field="type", tag="peer_
     role: Role
     mac: str | None = None
     """None for a gateway."""
+    seal: Salt | None = None
+    """The `seal` of its hello."""
 
     @property
     def mac_bytes(self) -> bytes | None:

@@ -45,6 +45,11 @@ class DropReason(enum.Enum):
     EGRESS_BUDGET = "egress_budget"  # the target's budget is too small
     OVER_BUDGET = "over_budget"  # the sender's own budget is too small
     QUEUE_FULL = "queue_full"
+    NOT_SEALED = "not_sealed"  # a plain frame in a sealed room
+    UNEXPECTED_SEAL = "unexpected_seal"  # a sealed frame in a plain room
+    UNKNOWN_SENDER = "unknown_sender"  # nobody's key is known for it
+    BAD_SEAL = "bad_seal"  # forged, damaged, or of another room
+    REPLAYED = "replayed"  # seen before, or too old to tell
     NOT_CONNECTED = "not_connected"
     DEVICE_ERROR = "device_error"
     UNSUPPORTED_OFFLOAD = "unsupported_offload"

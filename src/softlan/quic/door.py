@@ -70,8 +70,12 @@ class Door:
         self._retry_above = retry_above  # with more handshakes pending, an address is validated by Retry first
         self._max_pending = max_pending  # with as many pending, new ones are ignored
         self._tokens = RetryTokens()
-        self._configurations = {size: server_configuration(credentials, size) for size in PACKET_SIZES}
+        self.use(credentials)
         self._versions = self._configurations[MAX_UDP_PAYLOAD].supported_versions
+
+    def use(self, credentials: Credentials) -> None:
+        """Show this certificate to who comes from now on; connections that are up stay. Raises UsageError."""
+        self._configurations = {size: server_configuration(credentials, size) for size in PACKET_SIZES}
 
     def knock(
         self, header: LongHeader, data: bytes, address: SocketAddress, pending: int, now: float
