@@ -99,6 +99,20 @@ async def test_a_relay_that_was_restarted_is_joined_anew(field: Field) -> None:
     assert (end.lost_count, field.host.members) == (1, [1])
 
 
+async def test_a_sealed_room_has_new_keys_each_time(field: Field) -> None:
+    one, two = (field.end(mac=mac, secret=bytes(32)) for mac in (MAC, OTHER))
+    for times in (1, 2, 3):
+        await asyncio.gather(one.in_room(times), two.in_room(times))
+        burst = [frame(OTHER, MAC, b"%d, %d" % (times, number)) for number in range(20)]
+        one.tunnel.send_frames(burst)
+        await eventually(lambda burst=burst: two.frames[-20:] == burst, "the frames")  # type: ignore[misc]
+        field.host.kill()
+        field.host.start()
+    assert len({peer.seal for peer in two.came}) == len(two.came) >= 3
+    assert all(peer.seal for peer in two.came)
+    assert DropReason.BAD_SEAL not in two.counters.drops
+
+
 async def test_a_relay_that_stays_away_is_tried_until_it_is_back(field: Field) -> None:
     end = field.end()
     await end.in_room()

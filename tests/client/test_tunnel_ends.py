@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.live_relay import SERVER_NAME, eventually
@@ -10,8 +11,10 @@ from tests.support.tunnels import OTHER, Field, Host, tunnel_field
 from tests.support.wire import trust
 
 from softlan.client.reconnect import Backoff
+from softlan.ctrl.messages import Welcome
 from softlan.errors import HostError, RemoteError
 from softlan.quic.trust import Trust
+from softlan.relay import relay
 
 
 @pytest.fixture
@@ -80,6 +83,25 @@ async def test_another_process_that_took_our_place_keeps_it(field: Field) -> Non
     with pytest.raises(RemoteError, match="took our place") as caught:
         await first.in_room(2)
     assert caught.value.code == "replaced"
+
+
+@pytest.mark.parametrize("secret", [bytes(32), None], ids=["not sealed", "sealed"])
+async def test_a_relay_that_says_the_room_is_of_the_other_kind_is_the_end(
+    field: Field, monkeypatch: pytest.MonkeyPatch, secret: bytes | None
+) -> None:
+    def lie(**members: Any) -> Welcome:
+        return Welcome(**(members | {"sealed": secret is None}))
+
+    end = field.end(secret=secret)
+    await end.in_room()
+    monkeypatch.setattr(relay, "Welcome", lie)
+    field.host.kill()
+    field.host.start()
+    advice = "room den is sealed; join with its" if secret is None else "room den is not sealed; join with --no-seal"
+    with pytest.raises(RemoteError, match=advice) as caught:
+        await end.in_room(2)
+    assert caught.value.code == "unauthorized"
+    assert len(end.welcomes) == 1
 
 
 async def test_a_local_side_that_cannot_follow_is_the_end_with_a_goodbye(field: Field) -> None:

@@ -513,3 +513,12 @@ def test_a_peer_gives_its_mac_as_bytes() -> None:
 def test_rooms(room: str) -> None:
     allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
     assert room_ok(room) == (1 <= len(room) <= 32 and set(room) <= allowed)
+
+
+def test_what_lets_somebody_in_is_not_shown() -> None:
+    hello = Hello(version=1, role=Role.CLIENT, room="den", datagram_budget=300, room_token="secret-1", resume="secret-2")
+    welcome = decode(wire(WELCOME, resume="secret-3"))
+    assert isinstance(welcome, Welcome)
+    assert "secret" not in repr(hello) + repr(welcome)
+    assert "den" in repr(hello)
+    assert "den" in repr(welcome)

@@ -21,6 +21,7 @@ from softlan.net.address import HostPort, SocketAddress
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
+from softlan.proto.keys import room_keys
 from softlan.quic.door import Door
 from softlan.quic.driver import EndpointDriver
 from softlan.quic.endpoint import Endpoint
@@ -85,17 +86,29 @@ class Host:
 class End:
     """One end of a tunnel: the tunnel, running, and a `FrameSink` that remembers."""
 
-    def __init__(self, host: Host, directory: Path, *, mac: bytes = MAC, trust: Trust, addresses: Any = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        directory: Path,
+        *,
+        mac: bytes = MAC,
+        secret: bytes | None = None,
+        trust: Trust,
+        addresses: Any = None,
+    ) -> None:
         self.welcomes: list[Welcome] = []
         self.lost_count = 0
         self.frames: list[bytes] = []
+        self.came: list[PeerJoined] = []
         self.ticks = 0
         self.refuses: HostError | None = None
         self.stop = asyncio.Event()
         self.counters = TrafficCounters()
-        config = TunnelConfig(
-            HostPort("127.0.0.1", host.port), trust, Identity(Role.CLIENT, "den", mac, "a test"), directory
+        keys = room_keys(secret, "den") if secret is not None else None
+        identity = Identity(
+            Role.CLIENT, "den", mac, "a test", keys.token if keys else None, keys.frame_key if keys else None
         )
+        config = TunnelConfig(HostPort("127.0.0.1", host.port), trust, identity, directory)
         self.tunnel = Tunnel(config, self, self.counters, addresses or [("127.0.0.1", host.port)])
         self.running = asyncio.create_task(self.tunnel.run(self.stop))
 
@@ -107,7 +120,8 @@ class End:
     def lost(self) -> None:
         self.lost_count += 1
 
-    def peer_joined(self, peer: PeerJoined, now: float) -> None: ...
+    def peer_joined(self, peer: PeerJoined, now: float) -> None:
+        self.came.append(peer)
 
     def peer_left(self, peer: PeerJoined | None, left: PeerLeft, now: float) -> None: ...
 

@@ -9,15 +9,18 @@ world.run(lambda: player.frames)
 
 from collections.abc import Callable
 
-from tests.support.wire import Link, WireSocket, World, trust
+from tests.support.wire import Link, Recorder, WireSocket, World, trust
 
-from softlan.client.session import Ended, Identity, Session
-from softlan.ctrl.messages import PeerJoined, PeerLeft, Role, Welcome
+from softlan.client.session import Ended, Identity, Session, State
+from softlan.ctrl.framing import FrameDecoder, encode_frame
+from softlan.ctrl.messages import Message, PeerJoined, PeerLeft, Role, Welcome, decode, encode
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
 from softlan.proto.budget import MAX_BUDGET
+from softlan.proto.keys import SALT_LENGTH, room_keys
+from softlan.proto.seal import Opener
 from softlan.quic.configuration import client_configuration
 from softlan.quic.connection import Connection
 from softlan.relay.limits import RelayLimits
@@ -53,6 +56,8 @@ class Member:
         self.identity = identity
         self.counters = TrafficCounters()
         self.sock = sock
+        self.opener = Opener(identity.frame_key) if identity.frame_key is not None else None
+        """Give it to a later session's Member, as a tunnel does."""
         self.session: Session
         self.ready = False
         self.welcome: Welcome | None = None
@@ -107,6 +112,7 @@ class RoomWorld(World):
         self.server = self.serve(lambda connection: self.relay.accept(connection, self.now))
         self.clock.every(0.5, lambda: self.relay.tick(self.now))
         self._macs = iter(range(1, 250))
+        self._salts = iter(range(1, 1000))
 
     def start(
         self,
@@ -118,16 +124,32 @@ class RoomWorld(World):
         resume: str | None = None,
         max_budget: int = MAX_BUDGET,
         room_token: str | None = None,
+        secret: bytes | None = None,
+        opener: Opener | None = None,
         make: Callable[["RoomWorld", Identity, WireSocket], Member] = Member,
     ) -> Member:
-        """Begin a session, of a player with a MAC of its own unless told otherwise."""
+        """Begin a session, of a player with a MAC of its own unless told otherwise; a sealed one with a `secret`."""
         if role is Role.CLIENT and mac is None:
             mac = bytes.fromhex("02005e1000") + bytes((next(self._macs),))
-        member = make(self, Identity(role, room, mac, "a test", room_token), self.sock(link=link))
+        keys = room_keys(secret, room) if secret is not None else None
+        identity = Identity(
+            role, room, mac, "a test", keys.token if keys else room_token, keys.frame_key if keys else None
+        )
+        member = make(self, identity, self.sock(link=link))
+        member.opener = opener or member.opener
+        salt = next(self._salts).to_bytes(SALT_LENGTH, "big")
 
         def session(connection: Connection) -> Session:
             return Session(
-                connection, member.identity, member, member.counters, resume=resume, max_budget=max_budget, now=self.now
+                connection,
+                member.identity,
+                member,
+                member.counters,
+                resume=resume,
+                max_budget=max_budget,
+                salt=salt if keys else None,
+                opener=member.opener,
+                now=self.now,
             )
 
         endpoint = self.endpoint(member.sock)
@@ -143,3 +165,65 @@ class RoomWorld(World):
         member = self.start(role, **how)  # type: ignore[arg-type]
         self.run(lambda: member.welcome)
         return member
+
+
+class ScriptedRelay(Recorder):
+    """The relay's side of one connection: echoes probes, reads what is said, and says what it is told to."""
+
+    echoes = True
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.heard: list[Message | None] = []
+        self._decoder = FrameDecoder()
+
+    def stream_received(self, data: bytes, end: bool, now: float) -> None:
+        super().stream_received(data, end, now)
+        self.heard += [decode(payload) for payload in self._decoder.feed(data)]
+
+    def datagrams_received(self, datagrams: list[bytes], now: float) -> None:
+        super().datagrams_received(datagrams, now)
+        for datagram in datagrams:
+            if self.echoes and datagram[0] == 0x12:
+                self.connection.send_datagram(datagram)
+
+    def say(self, *messages: Message) -> None:
+        for message in messages:
+            self.write(encode_frame(encode(message)))
+
+    def write(self, data: bytes) -> None:
+        self.connection.send_stream(data)
+
+
+class Stage(RoomWorld):
+    """A `RoomWorld` whose relay is a `ScriptedRelay`, and one player there."""
+
+    def __init__(
+        self,
+        kind: type[ScriptedRelay] = ScriptedRelay,
+        *,
+        welcome: Welcome | None = WELCOME,
+        secret: bytes | None = None,
+    ) -> None:
+        World.__init__(self)
+        peers = self.scripts = list[ScriptedRelay]()
+
+        def accept(connection: Connection) -> ScriptedRelay:
+            peers.append(kind(connection))
+            return peers[-1]
+
+        self.server = self.serve(accept)
+        self._macs = self._salts = iter(range(1, 250))
+        self.player = self.start(secret=secret)
+        self.session = self.player.session
+        self.run(lambda: peers and (peers[0].heard or self.player.ended))
+        self.script = peers[0]
+        if welcome is not None:
+            self.script.say(welcome)
+            self.run(lambda: self.player.welcome)
+
+    def end(self) -> Ended:
+        self.run(lambda: self.player.ended)
+        assert self.player.ended is not None
+        assert self.session.state is State.ENDED
+        return self.player.ended

@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from softlan.client.frames import PlainFrames, SealedFrames
 from softlan.client.path import PathProber
 from softlan.ctrl.framing import FrameDecoder, encode_frame
 from softlan.ctrl.messages import (
@@ -29,11 +30,10 @@ from softlan.ctrl.messages import (
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog
 from softlan.proto.budget import MAX_BUDGET, MIN_BUDGET, budget_of_payload
-from softlan.proto.drop import Action, DropReason
-from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
-from softlan.proto.ethernet import parse as parse_ethernet
+from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
-from softlan.proto.overlay import HEADER_LENGTH, Kind, header, parse, probe_nonce
+from softlan.proto.overlay import Kind, parse, probe_nonce
+from softlan.proto.seal import Opener
 from softlan.quic.connection import Connection
 from softlan.quic.handler import CloseCause, CloseCode
 from softlan.quic.udp import widest_payload
@@ -71,6 +71,8 @@ class EndKind(enum.Enum):
     """The path no longer carries our budget: connect again with a smaller one."""
     REPLACED = "replaced"
     """Another process took our place with our resume string: coming back would only throw that one out."""
+    UNLIKE = "unlike"
+    """The room is sealed and we are not, or the reverse: nothing was sent, and nothing is to be."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,11 @@ class Session:
         resume: str | None = None,
         max_budget: int = MAX_BUDGET,
         frame_log: FrameLog | None = None,
+        salt: bytes | None = None,
+        opener: Opener | None = None,
         now: float,
     ) -> None:
+        """A sealed room needs `salt`, of this session alone (`proto.keys`), and `opener`, which outlives it."""
         self.state = State.HANDSHAKE
         self.connection = connection
         self.welcome: Welcome | None = None
@@ -145,13 +150,14 @@ class Session:
         self._listener = listener
         self._resume = resume
         self._decoder = FrameDecoder()
-        self._header = b""
-        self._budget = 0
-        self._longest = 0
         self._next_stats = 0.0
         self._hello_deadline = float("inf")
-        self._log = frame_log or FrameLog.off()
         self._now = now  # of the last tick; near enough for a log's rate
+        where = (connection.send_datagram, counters, frame_log or FrameLog.off(), identity.room)
+        if identity.frame_key is None:
+            self._frames = PlainFrames(*where)
+        else:
+            self._frames = SealedFrames(*where, identity.frame_key, identity.mac, salt, opener)
 
     def say_hello(self, now: float) -> None:
         """Ask to be let in; only once the session is READY."""
@@ -168,36 +174,16 @@ class Session:
                 software=identity.software,
                 room_token=identity.room_token,
                 resume=self._resume,
+                seal=self._frames.salt,
             )
         )
 
     def send_frames(self, frames: list[bytes]) -> None:
         """Queue a burst of frames for the room. What cannot go is counted with its reason."""
-        counters = self.counters
-        if self.state is not State.JOINED:
-            if frames:
-                counters.drop(DropReason.NOT_CONNECTED, len(frames))
-            return
-        prefix, budget, longest = self._header, self._budget - HEADER_LENGTH, self._longest
-        send, log_all = self.connection.send_datagram, self._log.all
-        sent = size = 0
-        for frame in frames:
-            length = len(frame)
-            if length > longest and self._is_jumbo(frame):
-                self._refuse(frame, DropReason.JUMBO)
-            elif length > budget:
-                self._refuse(frame, DropReason.OVER_BUDGET)
-            elif length < ETHERNET_HEADER:
-                self._refuse(frame, DropReason.RUNT)
-            elif send(prefix + frame):
-                sent += 1
-                size += length
-                if log_all:
-                    self._record(frame, "to_room", Action.FORWARDED)
-            else:
-                self._refuse(frame, DropReason.OVER_BUDGET)
-        counters.frames_out += sent
-        counters.bytes_out += size
+        if self.state is State.JOINED:
+            self._frames.send(frames, self._now)
+        elif frames:
+            self.counters.drop(DropReason.NOT_CONNECTED, len(frames))
 
     def leave(self, reason: str, message: str) -> None:
         """Say goodbye and close. Best effort: nobody waits for an answer."""
@@ -219,6 +205,7 @@ class Session:
             self._end(EndKind.LOST, "the relay did not answer our hello")
         elif self.state is State.JOINED:
             self.path.keep_alive(now)
+            self._frames.tick(now)
             if self.path.silent(now):
                 self._end(EndKind.LOST, "the relay has gone silent", resumable=True)
             elif self.path.narrowed:
@@ -257,28 +244,12 @@ class Session:
     def datagrams_received(self, datagrams: list[bytes], now: float) -> None:
         """Frames from the room, and our own probes."""
         self.path.heard(now)
-        frames: list[bytes] = []
-        size = 0
-        log_all = self._log.all
-        for datagram in datagrams:
-            length = len(datagram)
-            # Version 1, kind Ethernet, no flags: nearly every datagram.
-            if datagram[:2] == b"\x10\x00" and length >= HEADER_LENGTH + ETHERNET_HEADER:
-                frames.append(datagram[HEADER_LENGTH:])
-                size += length
-                if log_all:
-                    self._record(frames[-1], "from_room", Action.FORWARDED, peer=datagram[2] << 8 | datagram[3])
-            else:
-                self._irregular(datagram, now)
-        if not frames:
-            return
-        counters = self.counters
-        if self.state is not State.JOINED:
-            counters.drop(DropReason.NOT_CONNECTED, len(frames))
-            return
-        counters.frames_in += len(frames)
-        counters.bytes_in += size - HEADER_LENGTH * len(frames)
-        self._listener.frames_received(frames, now)
+        joined = self.state is State.JOINED
+        frames, others = self._frames.received(datagrams, now) if joined else ([], datagrams)
+        for datagram in others:
+            self._other(datagram, now)
+        if frames:
+            self._listener.frames_received(frames, now)
 
     def closed(self, cause: CloseCause, reason: str, now: float) -> None:
         """The connection is gone."""
@@ -306,10 +277,13 @@ class Session:
                 if message.role is Role.GATEWAY:
                     self.gateway_present = True
                 self._listener.peer_joined(message, now)
+                if frames := self._frames.peer_joined(message, now):
+                    self._listener.frames_received(frames, now)
             case PeerLeft() if self.state is State.JOINED:
                 peer = self.peers.pop(message.peer_id, None)
                 if peer is not None and peer.role is Role.GATEWAY:
                     self.gateway_present = False
+                self._frames.peer_left(message.peer_id)
                 self._listener.peer_left(peer, message, now)
             case Disconnect():
                 self.connection.close(CloseCode.NO_ERROR, "goodbye")
@@ -319,24 +293,31 @@ class Session:
                 raise BadMessage(f"{type(message).__name__.lower()} is out of place")
 
     def _welcomed(self, welcome: Welcome, now: float) -> None:
+        if welcome.sealed != (self._identity.frame_key is not None):
+            how = "sealed; join with its invitation" if welcome.sealed else "not sealed; join with --no-seal"
+            self._end(EndKind.UNLIKE, f"room {welcome.room} is {how}")
+            return
         self.state = State.JOINED
         self.welcome = welcome
         self.gateway_present = welcome.gateway_present
-        self._header = header(Kind.ETHERNET, welcome.peer_id)
-        self._budget = min(welcome.datagram_budget, self.path.budget)
-        self._longest = ETHERNET_HEADER + welcome.room_mtu
+        self._frames.joined(welcome.peer_id, min(welcome.datagram_budget, self.path.budget), welcome.room_mtu)
         self._next_stats = now + welcome.stats_interval
         self.path.joined(welcome.peer_id, now)
         self._listener.session_joined(self, welcome)
 
-    def _irregular(self, datagram: bytes, now: float) -> None:
+    def _other(self, datagram: bytes, now: float) -> None:
+        """Take what is no frame of our kind of room: a probe of ours, or to be counted."""
         parsed = parse(datagram)
-        if parsed is None or parsed[0] is not Kind.PROBE:
+        if parsed is None:
             self.counters.drop(DropReason.MALFORMED)
-            return
-        self.path.echoed(probe_nonce(datagram), now)
-        if self.state is State.SIZING:
-            self._sized(now)
+        elif parsed[0] is Kind.PROBE:
+            self.path.echoed(probe_nonce(datagram), now)
+            if self.state is State.SIZING:
+                self._sized(now)
+        elif self.state is not State.JOINED:
+            self.counters.drop(DropReason.NOT_CONNECTED)
+        else:
+            self.counters.drop(DropReason.UNEXPECTED_SEAL if parsed[0] is Kind.SEALED else DropReason.NOT_SEALED)
 
     def _sized(self, now: float) -> None:
         if self.path.done:
@@ -345,31 +326,6 @@ class Session:
             self._listener.session_ready(self)
         elif self.path.failed:
             self._end(EndKind.LOST, "no datagram comes back from the relay; is UDP filtered on the way?")
-
-    def _refuse(self, frame: bytes, reason: DropReason) -> None:
-        self.counters.drop(reason)
-        if self._log.drops:
-            self._record(frame, "to_room", reason.action, reason)
-
-    def _record(
-        self, frame: bytes, direction: str, action: Action, reason: DropReason | None = None, peer: int | None = None
-    ) -> None:
-        self._log.record(
-            self._now,
-            frame=frame,
-            action=action,
-            reason=reason,
-            direction=direction,
-            room=self._identity.room,
-            peer=peer,
-            budget=self._budget if reason is DropReason.OVER_BUDGET else None,
-        )
-
-    def _is_jumbo(self, frame: bytes) -> bool:
-        """Whether the payload is above the room's MTU; tags are not payload."""
-        view = parse_ethernet(frame)
-        tags = len(view.tags) if view is not None else 0
-        return len(frame) - 4 * tags > self._longest
 
     def _send_stats(self, now: float) -> None:
         assert self.welcome is not None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from softlan.obs.frame_log import FrameLog
 from softlan.obs.logging import get_logger
 from softlan.proto.budget import MAX_BUDGET, UDP_PAYLOADS, budget_of_payload
 from softlan.proto.drop import DropReason
+from softlan.proto.keys import SALT_LENGTH
 from softlan.proto.mac import format_mac
+from softlan.proto.seal import Opener
 from softlan.quic.configuration import IDLE_TIMEOUT
 from softlan.quic.connection import Connection
 from softlan.quic.driver import EndpointDriver
@@ -72,6 +75,8 @@ class Tunnel:
         self._driver: EndpointDriver | None = None
         self._known = {config.relay: addresses}
         self._is_fresh = True
+        key = config.identity.frame_key
+        self._opener = Opener(key) if key is not None else None
         self._resume = ResumeFile(config.state_dir, config.identity, str(config.relay))
         self._max_budget = MAX_BUDGET
         self._narrow = False
@@ -172,6 +177,8 @@ class Tunnel:
             resume=self._resume.load(),
             max_budget=self._max_budget,
             frame_log=self._frame_log,
+            salt=secrets.token_bytes(SALT_LENGTH) if self._opener is not None else None,
+            opener=self._opener,
             now=now,
         )
 
@@ -210,6 +217,8 @@ class Tunnel:
                 "replaced",
                 "another softlan with this --state-dir took our place in the room; end it, or give one of them another",
             )
+        if ended.kind is EndKind.UNLIKE:
+            raise RemoteError("unauthorized", ended.reason)
         session = attempts.winner
         if session is not None:
             self._ghost_until = time.monotonic() + GHOST_TIME

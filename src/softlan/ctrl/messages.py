@@ -90,6 +90,10 @@ class Hello(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ty
     seal: Salt | None = None
     """The salt of this session's frame key, 16 bytes in hex, when its frames are sealed (`proto.seal`)."""
 
+    def __repr__(self) -> str:
+        """Without token and resume string: they let in who has them."""
+        return f"Hello({self.role.value}, {self.room!r}, {self.mac})"
+
     @property
     def mac_bytes(self) -> bytes | None:
         """The MAC as 6 bytes; None for a gateway."""
@@ -124,6 +128,10 @@ class Welcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="welcome"
     features: Features = ()
     sealed: bool = False
     """Whether the room's frames are sealed: all of them, or none."""
+
+    def __repr__(self) -> str:
+        """Without the resume string."""
+        return f"Welcome({self.peer_id}, {self.room!r}, mtu={self.effective_mtu}, sealed={self.sealed})"
 
     def check(self) -> None:
         """Raise BadMessage when a member's value is not allowed."""

@@ -1,0 +1,248 @@
+"""How frames become datagrams and back: in a room where they are plain, and in one where they are sealed.
+
+A session has one of the two, and leaves to it all that happens frame by frame.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from softlan.ctrl.messages import PeerJoined
+from softlan.obs.counters import TrafficCounters
+from softlan.obs.frame_log import FrameLog
+from softlan.proto.budget import SEAL_OVERHEAD
+from softlan.proto.drop import Action, DropReason
+from softlan.proto.ethernet import HEADER_LENGTH as ETHERNET_HEADER
+from softlan.proto.ethernet import parse as parse_ethernet
+from softlan.proto.keys import SALT_LENGTH, sender_key
+from softlan.proto.overlay import HEADER_LENGTH, Kind, header
+from softlan.proto.seal import Opener, Sealer
+
+HELD = 32
+"""Datagrams that wait for the news of their sender, in all."""
+HOLD_TIME = 1.0  # seconds; the stream repeats what was lost within that
+
+_SEALED_START = HEADER_LENGTH + ETHERNET_HEADER
+
+
+class PlainFrames:
+    """Frames of a room that is not sealed, and what both kinds of room have in common."""
+
+    def __init__(self, send: Callable[[bytes], bool], counters: TrafficCounters, log: FrameLog, room: str) -> None:
+        """`send` queues one datagram and says whether it fits a packet."""
+        self.salt: str | None = None
+        """What our hello tells the others of our key, in hex; None where frames are plain."""
+        self._send = send
+        self._counters = counters
+        self._log = log
+        self._room = room
+        self._header = b""
+        self._longest = 0
+        self._limit = 0  # bytes of a frame that our budget carries
+        self._seal: Sealer | None = None
+
+    def joined(self, peer_id: int, budget: int, room_mtu: int) -> None:
+        """We are in the room; `budget` is that of our datagrams, in bytes."""
+        self._header = header(Kind.ETHERNET, peer_id)
+        self._longest = ETHERNET_HEADER + room_mtu
+        self._limit = budget - HEADER_LENGTH
+
+    def peer_joined(self, peer: PeerJoined, now: float) -> list[bytes]:
+        """Someone is in the room; the frames that had come before the news of it."""
+        return []
+
+    def peer_left(self, peer_id: int) -> None:
+        """Someone has left."""
+
+    def tick(self, now: float) -> None:
+        """What is due by time."""
+
+    def send(self, frames: list[bytes], now: float) -> None:
+        """Queue a burst for the room. What cannot go is counted with its reason."""
+        counters = self._counters
+        prefix, limit, longest = self._header, self._limit, self._longest
+        seal = self._seal.seal if self._seal is not None else None
+        send, log_all = self._send, self._log.all
+        sent = size = 0
+        for frame in frames:
+            length = len(frame)
+            if length > longest and self._is_jumbo(frame):
+                self._refuse(frame, DropReason.JUMBO, now)
+            elif length > limit:
+                self._refuse(frame, DropReason.OVER_BUDGET, now)
+            elif length < ETHERNET_HEADER:
+                self._refuse(frame, DropReason.RUNT, now)
+            elif send(prefix + frame if seal is None else seal(frame)):
+                sent += 1
+                size += length
+                if log_all:
+                    self._record(frame, "to_room", Action.FORWARDED, now)
+            else:
+                self._refuse(frame, DropReason.OVER_BUDGET, now)
+        counters.frames_out += sent
+        counters.bytes_out += size
+
+    def received(self, datagrams: list[bytes], now: float) -> tuple[list[bytes], list[bytes]]:
+        """The frames of a burst, counted; and those datagrams that are no frames of this kind of room."""
+        frames: list[bytes] = []
+        others: list[bytes] = []
+        size = 0
+        log_all = self._log.all
+        for datagram in datagrams:
+            length = len(datagram)
+            # Version 1, kind Ethernet, no flags: nearly every datagram.
+            if datagram[:2] == b"\x10\x00" and length >= HEADER_LENGTH + ETHERNET_HEADER:
+                frames.append(datagram[HEADER_LENGTH:])
+                size += length
+                if log_all:
+                    self._record(frames[-1], "from_room", Action.FORWARDED, now, peer=_sender(datagram))
+            else:
+                others.append(datagram)
+        counters = self._counters
+        counters.frames_in += len(frames)
+        counters.bytes_in += size - HEADER_LENGTH * len(frames)
+        return frames, others
+
+    def _refuse(self, frame: bytes, reason: DropReason, now: float) -> None:
+        self._counters.drop(reason)
+        if self._log.drops:
+            self._record(frame, "to_room", reason.action, now, reason)
+
+    def _record(
+        self,
+        frame: bytes,
+        direction: str,
+        action: Action,
+        now: float,
+        reason: DropReason | None = None,
+        peer: int | None = None,
+    ) -> None:
+        self._log.record(
+            now,
+            frame=frame,
+            action=action,
+            reason=reason,
+            direction=direction,
+            room=self._room,
+            peer=peer,
+            budget=self._limit + HEADER_LENGTH if reason is DropReason.OVER_BUDGET else None,
+        )
+
+    def _is_jumbo(self, frame: bytes) -> bool:
+        """Whether the payload is above the room's MTU; tags are not payload."""
+        view = parse_ethernet(frame)
+        tags = len(view.tags) if view is not None else 0
+        return len(frame) - 4 * tags > self._longest
+
+
+class SealedFrames(PlainFrames):
+    """Frames of a sealed room.
+
+    The news of a sender comes on the control stream, and its first datagrams may overtake it: a sender that is not
+    known yet, or that came back with a new key. They are held for a moment, and opened when the news is there; what
+    it does not come for is counted then. What is held when the session ends is forgotten.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes], bool],
+        counters: TrafficCounters,
+        log: FrameLog,
+        room: str,
+        frame_key: bytes,
+        mac: bytes | None,
+        salt: bytes | None,
+        opener: Opener | None,
+    ) -> None:
+        """`mac` is ours, None for a gateway. Raises ValueError without a salt: one that is used again gives keys away.
+
+        Without an `opener` that has seen earlier sessions, their frames could be shown to us once more.
+        """
+        super().__init__(send, counters, log, room)
+        if salt is None or len(salt) != SALT_LENGTH:
+            raise ValueError(f"a session in a sealed room needs a salt of {SALT_LENGTH} bytes")
+        self.salt = salt.hex()
+        self._key = sender_key(frame_key, salt, mac)
+        self._mac = mac
+        self._opener = opener or Opener(frame_key)
+        self._held: deque[tuple[float, DropReason, bytes]] = deque()  # until when, and what speaks against it
+
+    def joined(self, peer_id: int, budget: int, room_mtu: int) -> None:
+        """We are in the room: what is sent is sealed, and who else is there will be said."""
+        super().joined(peer_id, budget - SEAL_OVERHEAD, room_mtu)
+        self._seal = Sealer(self._key, header(Kind.SEALED, peer_id))
+        self._opener.reset()
+
+    def peer_joined(self, peer: PeerJoined, now: float) -> list[bytes]:
+        """Someone is in the room; the frames that had come before the news of it.
+
+        Nobody else has our MAC, and no room has two gateways: who is said to be what we are would show us our own
+        frames.
+        """
+        self._opener.remove(peer.peer_id)
+        mac = peer.mac_bytes
+        if peer.seal is None or mac == self._mac:
+            return []
+        self._opener.add(peer.peer_id, mac, bytes.fromhex(peer.seal))
+        start = header(Kind.SEALED, peer.peer_id)
+        waiting = [datagram for _, _, datagram in self._held if datagram.startswith(start)]
+        self._held = deque(held for held in self._held if not held[2].startswith(start))
+        return self._opened(waiting, now, have_waited=True)[0]
+
+    def peer_left(self, peer_id: int) -> None:
+        """Someone has left."""
+        self._opener.remove(peer_id)
+
+    def tick(self, now: float) -> None:
+        """Give up what has waited long enough."""
+        while self._held and now >= self._held[0][0]:
+            self._give_up(now)
+
+    def received(self, datagrams: list[bytes], now: float) -> tuple[list[bytes], list[bytes]]:
+        """The frames of a burst, counted; and those datagrams that are no frames of this kind of room."""
+        return self._opened(datagrams, now)
+
+    def _opened(
+        self, datagrams: list[bytes], now: float, *, have_waited: bool = False
+    ) -> tuple[list[bytes], list[bytes]]:
+        frames: list[bytes] = []
+        others: list[bytes] = []
+        size = 0
+        open_, log_all = self._opener.open, self._log.all
+        for datagram in datagrams:
+            frame = open_(datagram)
+            if isinstance(frame, bytes):
+                frames.append(frame)
+                size += len(frame)
+                if log_all:
+                    self._record(frame, "from_room", Action.FORWARDED, now, peer=_sender(datagram))
+            elif frame is DropReason.MALFORMED:
+                others.append(datagram)
+            elif have_waited or frame not in (DropReason.UNKNOWN_SENDER, DropReason.BAD_SEAL):
+                self._drop(datagram, frame, now)
+            else:
+                self._hold(datagram, frame, now)
+        counters = self._counters
+        counters.frames_in += len(frames)
+        counters.bytes_in += size
+        return frames, others
+
+    def _hold(self, datagram: bytes, reason: DropReason, now: float) -> None:
+        self._held.append((now + HOLD_TIME, reason, datagram))
+        if len(self._held) > HELD:
+            self._give_up(now)
+
+    def _give_up(self, now: float) -> None:
+        _, reason, datagram = self._held.popleft()
+        self._drop(datagram, reason, now)
+
+    def _drop(self, datagram: bytes, reason: DropReason, now: float) -> None:
+        self._counters.drop(reason)
+        if self._log.drops:
+            # What is not opened is noise: only its length is told.
+            shown = datagram[HEADER_LENGTH:_SEALED_START] + bytes(len(datagram) - _SEALED_START - SEAL_OVERHEAD)
+            self._record(shown, "from_room", reason.action, now, reason, _sender(datagram))
+
+
+def _sender(datagram: bytes) -> int:
+    """The peer id in a datagram's header."""
+    return datagram[2] << 8 | datagram[3]
