@@ -14,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "fuzz"
+PACKAGES = [
+    *("softlan.proto", "softlan.ctrl", "softlan.policy", "softlan.net.address", "softlan.client.invitation"),
+    *("softlan.relay.admission", "softlan.relay.settings", "softlan.cli.config_file"),
+]
 # Longer frames than a relay takes teach nothing new; messages may need some room.
 MAX_LENGTH = 2048
 # Under instrumentation, seconds that one input may take.
@@ -25,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz.run", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=600, help="for each target (default 600)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("targets", nargs="*", metavar="target", help="walker, policy, datagrams, framing, messages")
+    parser.add_argument("targets", nargs="*", metavar="target", help="by default all; a wrong one lists them")
     options, rest = parser.parse_known_args()
     if options.child:
         return fuzz(options.targets[0], rest)
@@ -65,7 +69,7 @@ def fuzz(name: str, arguments: list[str]) -> int:
     """In the child: instrument the package, hand over to libFuzzer, which ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["softlan.proto", "softlan.ctrl", "softlan.policy"]):
+    with atheris.instrument_imports(include=PACKAGES):
         from fuzz.targets import TARGETS
 
     atheris.Setup([sys.argv[0], *arguments], TARGETS[name])

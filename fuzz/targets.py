@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 
+from fuzz import joining
 from fuzz.receivers import harm
 from tests.support.corpus import EVASIONS, LEGITIMATE, ROOM_MTU
 from tests.support.packets import CLIENT, OTHER_CLIENT
@@ -178,6 +179,10 @@ TARGETS: dict[str, Target] = {
     "datagrams": datagrams,
     "framing": framing,
     "messages": messages,
+    "invitation": joining.invitation,
+    "hello": joining.hello,
+    "sealed": joining.sealed,
+    "config": joining.config,
 }
 
 _MESSAGES = (
@@ -211,6 +216,8 @@ def seeds(name: str) -> list[bytes]:
         ]
     if name == "framing":
         return [b"\x03" + encode_frame(_MESSAGES[0]) + encode_frame(_MESSAGES[5]), b"\x01\0\0\0\1x"]
+    if name in joining.SEEDS:
+        return joining.SEEDS[name]
     return list(_MESSAGES)
 
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlan.cli.config_file import load_rooms, show_rooms
+from softlan.cli.config_file import NOT_SHOWN, load_rooms, show_rooms
 from softlan.demo.processes import environment
 from softlan.errors import UsageError
 from softlan.policy.rules import Policy
 from softlan.proto.budget import DEFAULT_ROOM_MTU, MAX_MTU, MIN_MTU
+from softlan.proto.keys import room_keys
 from softlan.relay.settings import RoomBook, RoomSettings
 
 
@@ -27,6 +28,9 @@ def load(directory: Path, text: str, default_mtu: int = DEFAULT_ROOM_MTU) -> Roo
 
 def everything(rooms: RoomBook) -> tuple[RoomSettings, dict[str, RoomSettings]]:
     return rooms.default, rooms.named
+
+
+TOKEN = room_keys(bytes(32), "den").token
 
 
 # What it says
@@ -42,15 +46,66 @@ OF_TYPE = {
     frozenset[int] | None: st.none() | types,
 }
 policies = st.builds(Policy, **{field.name: OF_TYPE[field.type] for field in dataclasses.fields(Policy)})  # type: ignore[index]
-settings_of_rooms = st.builds(RoomSettings, st.integers(MIN_MTU, MAX_MTU), policies)
+mtus = st.integers(MIN_MTU, MAX_MTU)
+tokens = st.from_regex(r"[A-Za-z0-9_-]{22,128}", fullmatch=True)
+settings_of_rooms = st.builds(RoomSettings, mtus, policies, st.none() | tokens, st.none() | st.booleans())
 room_names = st.from_regex(r"[A-Za-z0-9_-]{1,32}", fullmatch=True)
 
 
-@given(settings_of_rooms, st.dictionaries(room_names, settings_of_rooms, max_size=4))
-def test_what_is_shown_is_what_one_would_load(default: RoomSettings, named: dict[str, RoomSettings]) -> None:
-    shown = show_rooms(RoomBook(default, named))
+@given(
+    st.builds(RoomSettings, mtus, policies),
+    st.dictionaries(room_names, settings_of_rooms, max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_shown_is_what_one_would_load_once_the_tokens_are_in(
+    default: RoomSettings, named: dict[str, RoomSettings], open_rooms: bool, require_token: bool
+) -> None:
+    shown = show_rooms(RoomBook(default, named, open_rooms=open_rooms, require_token=require_token))
+    for _, settings in sorted(named.items()):
+        if settings.token is not None:
+            assert settings.token not in shown
+            shown = shown.replace(NOT_SHOWN, f'token = "{settings.token}"', 1)
     with tempfile.TemporaryDirectory() as directory:
-        assert everything(load(Path(directory), shown, default.mtu)) == (default, named)
+        loaded = load(Path(directory), shown, default.mtu)
+    assert everything(loaded) == (default, named)
+    assert (loaded.open_rooms, loaded.require_token) == (open_rooms, require_token)
+
+
+def test_what_is_shown_of_a_room_with_a_token_does_not_open_it_by_mistake(tmp_path: Path) -> None:
+    shown = show_rooms(load(tmp_path, f'[rooms.den]\ntoken = "{TOKEN}"\n'))
+    with pytest.raises(UsageError, match=r"rooms\.den\.token must be 22 to 128 characters"):
+        load(tmp_path, shown)
+
+
+def test_rooms_with_keys(tmp_path: Path) -> None:
+    rooms = load(
+        tmp_path,
+        f"""
+        open_rooms = false
+        require_token = true
+
+        [rooms.den]
+        token = "{TOKEN}"
+        sealed = true
+
+        [rooms.attic]
+        sealed = false
+
+        [rooms.cellar]
+        """,
+    )
+    assert (rooms.open_rooms, rooms.require_token) == (False, True)
+    found = {name: (settings.token, settings.sealed) for name, settings in rooms.named.items()}
+    assert found == {"den": (TOKEN, True), "attic": (None, False), "cellar": (None, None)}
+    assert [rooms.has(name) for name in ("den", "cellar", "garage")] == [True, True, False]
+    assert TOKEN not in repr(rooms.named)
+
+
+def test_unless_told_otherwise_rooms_are_for_all(tmp_path: Path) -> None:
+    rooms = load(tmp_path, "[rooms.den]\n")
+    assert (rooms.open_rooms, rooms.require_token, rooms.has("garage")) == (True, False, True)
+    assert (rooms.settings("garage").token, rooms.settings("den").sealed) == (None, None)
 
 
 def test_without_a_file_the_defaults_are_in_force() -> None:
@@ -110,7 +165,16 @@ WRONG = {
     "a value that is none": ("[policy]\njumbo = yes\n", ["line 2"]),
     "a key twice": ("[policy]\njumbo = true\njumbo = false\n", ["line 3"]),
     "a number without end": ("[policy]\nbroadcast_burst = " + "9" * 5000, []),
-    "an unknown table": ("[polcy]\n", ["'polcy'", "policy, rooms"]),
+    "an unknown table": ("[polcy]\n", ["'polcy'", "open_rooms, require_token, policy, rooms"]),
+    "a switch that is a number": ("open_rooms = 0\n", ["open_rooms", "true or false"]),
+    "a switch that is a word": ('require_token = "yes"\n', ["require_token", "true or false"]),
+    "a switch in the wrong place": ("[policy]\nopen_rooms = false\n", ["policy", "'open_rooms'"]),
+    "a seal that is a word": ('[rooms.den]\nsealed = "yes"\n', ["rooms.den", "sealed", "true or false"]),
+    "a token that is a number": ("[rooms.den]\ntoken = 7\n", ["rooms.den.token", "22 to 128"]),
+    "a token that is guessed": ('[rooms.den]\ntoken = "letmein"\n', ["rooms.den.token", "22 to 128"]),
+    "a token with a space": (f'[rooms.den]\ntoken = "{"x" * 30} "\n', ["rooms.den.token"]),
+    "a token of two lines": (f'[rooms.den]\ntoken = "{"x" * 30}\\n"\n', ["rooms.den.token"]),
+    "a token for all rooms": (f'token = "{TOKEN}"\n', ["'token'"]),
     "a policy that is no table": ("policy = true\n", ["policy", "[policy]"]),
     "rooms that are no table": ('rooms = ["den"]\n', ["rooms", "table"]),
     "a room that is no table": ("[rooms]\nden = 1\n", ["rooms.den", "table"]),
@@ -119,7 +183,7 @@ WRONG = {
     "a room of two lines": ('[rooms."the\\nden"]\n', ["den", "1 to 32"]),
     "a room without a name": ('[rooms.""]\n', ["rooms", "1 to 32"]),
     "a room with a long name": (f"[rooms.{'x' * 33}]\n", ["x" * 33, "1 to 32"]),
-    "an unknown setting of a room": ("[rooms.den]\nMTU = 1300\n", ["rooms.den", "'MTU'", "mtu, policy"]),
+    "an unknown setting of a room": ("[rooms.den]\nMTU = 1300\n", ["rooms.den", "'MTU'", "mtu, token, sealed, policy"]),
     "a room's policy that is no table": ("[rooms.den]\npolicy = false\n", ["rooms.den", "policy", "table"]),
     "an MTU that is small": (f"[rooms.den]\nmtu = {MIN_MTU - 1}\n", ["rooms.den.mtu", str(MIN_MTU), str(MAX_MTU)]),
     "an MTU that is large": (f"[rooms.den]\nmtu = {MAX_MTU + 1}\n", ["rooms.den.mtu", str(MIN_MTU), str(MAX_MTU)]),
@@ -152,6 +216,8 @@ def test_what_is_wrong_is_told_in_one_line_that_names_file_and_key(tmp_path: Pat
     assert len(said.splitlines()) == 1
     for word in ("relay.toml", *words):
         assert word in said
+    assert TOKEN not in said
+    assert "letmein" not in said
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -202,8 +268,8 @@ def test_without_a_file_it_prints_the_defaults(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert "1418" in lines[0]
-    assert lines[2] == "[policy]"
-    assert [line.partition(" = ")[0] for line in lines[3:]] == [field.name for field in dataclasses.fields(Policy)]
+    assert lines[1:5] == ["open_rooms = true", "require_token = false", "", "[policy]"]
+    assert [line.partition(" = ")[0] for line in lines[5:]] == [field.name for field in dataclasses.fields(Policy)]
     assert 'refused_ethertypes = ["0x8863", "0x8864"]' in lines
 
 

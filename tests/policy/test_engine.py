@@ -296,6 +296,100 @@ def test_and_nothing_else_of_the_lans_with_them(case: Evasion) -> None:
     assert from_gateway(frame, PolicyEngine(Policy(ra_from_lan=False))) is from_gateway(frame)
 
 
+# Sealed frames: the relay sees addresses, the first type and the size
+
+
+def seal(frame: bytes) -> bytes:
+    """A sealed frame of the same addresses, type and size; what is inside cannot be told."""
+    return frame[:14] + b"\xaa" * (8 + len(frame) - 14 + 16)
+
+
+def sealed_from_client(frame: bytes, engine: PolicyEngine = DEFAULT, mtu: int = ROOM_MTU) -> DropReason | None:
+    return engine.sealed_verdict(OVERLAY + seal(frame), 4, CLIENT, CLIENTS, mtu)
+
+
+@legitimate
+def test_what_players_need_passes_sealed(case: Legitimate) -> None:
+    assert sealed_from_client(case.frame) is None
+    assert DEFAULT.sealed_verdict(seal(from_lan(case.frame)), 0, None, CLIENTS, ROOM_MTU) is None
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(),
+        LAWLESS,
+        Policy(ethertypes=frozenset((0x0800, 0x0806)), llc=False),
+        Policy(ethertypes=frozenset()),
+        Policy(refused_ethertypes=frozenset((0x8100, 0x0800))),
+    ],
+    ids=["default", "lawless", "some types", "no types", "types refused"],
+)
+@pytest.mark.parametrize("mtu", [ROOM_MTU, 60])
+def test_a_seal_stops_nothing_that_would_pass_without(policy: Policy, mtu: int) -> None:
+    engine = PolicyEngine(policy)
+    stacked = [ether(dot1q() * tags, V4, bytes(mtu), src=CLIENT) for tags in (0, 1, 2, 31, 32)]
+    for frame in (*(case.frame for case in (*EVASIONS, *LEGITIMATE)), *stacked):
+        for each, own_mac in ((frame, CLIENT), (from_lan(frame), None)):
+            visible = engine.sealed_verdict(seal(each), 0, own_mac, CLIENTS, mtu)
+            whole = engine.verdict(each, 0, own_mac, CLIENTS, mtu)
+            assert visible is None or whole is not None
+            if visible is not None and whole is not DropReason.RUNT:
+                assert visible is whole
+
+
+@given(frames(), st.sampled_from([None, CLIENT, OTHER_CLIENT]), st.sampled_from([40, ROOM_MTU]))
+def test_a_seal_stops_nothing_that_would_pass_without_whatever_it_is(
+    built: Built, own_mac: bytes | None, mtu: int
+) -> None:
+    visible = DEFAULT.sealed_verdict(seal(built.frame), 0, own_mac, CLIENTS, mtu)
+    assert visible is None or visible is DEFAULT.verdict(built.frame, 0, own_mac, CLIENTS, mtu)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (ether(V4, bytes(46), src=OTHER_CLIENT), DropReason.INVALID_SOURCE),
+        (ether(V4, bytes(ROOM_MTU)), None),
+        (ether(V4, bytes(ROOM_MTU + 1)), DropReason.JUMBO),
+        (ether(dot1q(), V4, bytes(ROOM_MTU + 124)), None),  # it could be as many tags
+        (ether(dot1q(), V4, bytes(ROOM_MTU + 125)), DropReason.JUMBO),
+        (ether(V4, bytes(46), dst=bytes.fromhex("0180c2000000")), DropReason.SWITCH_CONTROL),
+        (ether(V4, bytes(46), dst=bytes.fromhex("01000ccccccc")), DropReason.SWITCH_CONTROL),
+        (ether(kind(0x8808), bytes(46)), DropReason.SWITCH_CONTROL),
+        (ether(kind(0x8809), bytes(46)), DropReason.SWITCH_CONTROL),
+        (ether(kind(0x88CC), bytes(46)), DropReason.SWITCH_CONTROL),
+        (ether(kind(0x8863), bytes(46)), DropReason.ETHERTYPE),
+        # These it cannot know: what is behind a tag, in 802.3, in IP.
+        (ether(dot1q(), kind(0x8863), bytes(46)), None),
+        (ether(llc(bytes(40), dsap=0x42)), None),
+        (ether(V4, ipv4(udp(67, 68))), None),
+        (ether(kind(packets.ARP), arp(LAN_HOST)), None),
+    ],
+)
+def test_what_can_be_seen_of_a_sealed_frame(frame: bytes, reason: DropReason | None) -> None:
+    assert sealed_from_client(frame) is reason
+
+
+@pytest.mark.parametrize("source", [bytes(6), b"\xff" * 6, bytes.fromhex("01005e000002"), CLIENT, OTHER_CLIENT])
+def test_nor_may_the_gateway_send_sealed_as_nobody_as_a_group_or_as_a_client(source: bytes) -> None:
+    frame = seal(ether(V4, bytes(46), src=source))
+    assert DEFAULT.sealed_verdict(frame, 0, None, CLIENTS, ROOM_MTU) is DropReason.INVALID_SOURCE
+    lax = PolicyEngine(Policy(invalid_source=False))
+    assert lax.sealed_verdict(frame, 0, None, CLIENTS, ROOM_MTU) is None
+
+
+@given(st.binary(max_size=80), st.sampled_from([None, CLIENT]))
+def test_any_sealed_bytes_get_a_verdict(data: bytes, own_mac: bytes | None) -> None:
+    for offset in (0, 4):
+        reason = DEFAULT.sealed_verdict(data, offset, own_mac, CLIENTS, ROOM_MTU)
+        assert (reason is DropReason.RUNT) == (len(data) < offset + 38)
+        assert PolicyEngine(LAWLESS).sealed_verdict(data, offset, own_mac, CLIENTS, ROOM_MTU) in (
+            None,
+            DropReason.RUNT,
+        )
+
+
 # The gateway's second look
 
 

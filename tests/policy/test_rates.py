@@ -97,6 +97,17 @@ def test_what_was_cut_is_told_once_a_second() -> None:
     assert client.report(2.0) is None
 
 
+def test_who_leaves_is_told_of_at_once() -> None:
+    client = rates(broadcast_rate=1, broadcast_burst=1)
+    assert client.last_report() is None
+    assert taken(client.broadcast, 4, 0.0, length=100) == 1
+    assert client.report(0.0) is not None
+    assert taken(client.broadcast, 2, 0.0, length=100) == 0
+    assert client.report(0.1) is None
+    assert client.last_report() == {DropReason.RATE_BROADCAST: (2, 200)}
+    assert client.last_report() is None
+
+
 def test_rates_are_reasons_of_their_own_action() -> None:
     reasons = (DropReason.RATE_BROADCAST, DropReason.RATE_UNKNOWN_UNICAST, DropReason.RATE_TOTAL)
     assert {reason.action for reason in reasons} == {Action.RATE_LIMITED}

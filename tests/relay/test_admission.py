@@ -4,22 +4,30 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.relay_fakes import mac, member
+from tests.support.relay_fakes import mac, member, salt
 
 from softlan.ctrl.messages import Hello, Reject, RejectCode, Role
 from softlan.proto.mac import format_mac
-from softlan.relay.admission import Place, consider
+from softlan.relay.admission import Place, consider, opens
 from softlan.relay.limits import RelayLimits
 from softlan.relay.room import Room
+from softlan.relay.settings import RoomBook, RoomSettings
 
 LIMITS = RelayLimits(max_rooms=2, max_peers=10, max_room_peers=4)
 HELLO = Hello(version=1, role=Role.CLIENT, room="den", mac=format_mac(mac(9)), datagram_budget=1440)
 GATEWAY = Hello(version=1, role=Role.GATEWAY, room="den", datagram_budget=1440)
+WITH_TOKEN = msgspec.structs.replace(HELLO, room_token="x")
+SEALING = msgspec.structs.replace(HELLO, seal=salt(1))
 
 
-def room(*clients: int, gateway: bool = False, token: str | None = None, mtu: int = 1418) -> Room:
+def book(settings: RoomSettings | None = None, **how: bool) -> RoomBook:
+    """What is configured of room den, and of rooms at all."""
+    return RoomBook(RoomSettings(), {"den": settings} if settings else None, **how)
+
+
+def room(*clients: int, gateway: bool = False, token: str | None = None, mtu: int = 1418, sealed: bool = False) -> Room:
     """A room with clients `mac(number)` under the peer ids of the same numbers; the gateway's is 100."""
-    made = Room("den", mtu, token)
+    made = Room("den", mtu, token, sealed=sealed)
     for number in clients:
         made.add(member(number, mac(number)))
     if gateway:
@@ -34,6 +42,7 @@ def decide(
     *,
     capacity: int = 1440,
     room_mtu: int = 1418,
+    book: RoomBook | None = None,
     rooms: int = 1,
     peers: int = 1,
     shutting_down: bool = False,
@@ -42,8 +51,8 @@ def decide(
         hello,
         present,
         limits,
+        book or RoomBook(RoomSettings(room_mtu)),
         capacity=capacity,
-        room_mtu=present.mtu if present else room_mtu,
         rooms=rooms,
         peers=peers,
         shutting_down=shutting_down,
@@ -70,7 +79,7 @@ def test_admitted(hello: Hello, present: Room | None, how: dict[str, Any]) -> No
 REJECTS: list[tuple[RejectCode, Hello, Room | None, RelayLimits, dict[str, Any], str]] = [
     (RejectCode.SHUTTING_DOWN, HELLO, None, LIMITS, {"shutting_down": True}, "shutting down"),
     (RejectCode.REDIRECT, HELLO, None, replace(LIMITS, redirect="r.example:443"), {}, "r.example:443"),
-    (RejectCode.UNAUTHORIZED, HELLO, room(1, token="x"), LIMITS, {}, "another room token"),
+    (RejectCode.UNAUTHORIZED, HELLO, room(1, token="x"), LIMITS, {}, "room den needs a room token"),
     (
         RejectCode.UNAUTHORIZED,
         msgspec.structs.replace(HELLO, room_token="y"),
@@ -79,7 +88,16 @@ REJECTS: list[tuple[RejectCode, Hello, Room | None, RelayLimits, dict[str, Any],
         {},
         "another room token",
     ),
-    (RejectCode.UNAUTHORIZED, msgspec.structs.replace(HELLO, room_token="x"), room(1), LIMITS, {}, "is open"),
+    (RejectCode.UNAUTHORIZED, WITH_TOKEN, room(1), LIMITS, {}, "is open"),
+    (
+        RejectCode.UNAUTHORIZED,
+        HELLO,
+        room(1, sealed=True),
+        LIMITS,
+        {},
+        r"^room den is sealed; join with its invitation$",
+    ),
+    (RejectCode.UNAUTHORIZED, SEALING, room(1), LIMITS, {}, r"^room den is not sealed; join with --no-seal$"),
     (
         RejectCode.BAD_MAC,
         msgspec.structs.replace(HELLO, mac="00:1b:21:00:00:01"),
@@ -171,6 +189,81 @@ def test_of_several_reasons_the_first_in_this_order_is_given() -> None:
         "budget_too_small",
         "admitted",
     ]
+
+
+# Rooms with keys
+
+
+@pytest.mark.parametrize(
+    ("hello", "settings", "how", "fate"),
+    [
+        (HELLO, None, {}, None),
+        (WITH_TOKEN, None, {}, None),  # it makes the room
+        (HELLO, None, {"require_token": True}, "needs a room token"),
+        (msgspec.structs.replace(HELLO, room_token=""), None, {"require_token": True}, "needs a room token"),
+        (WITH_TOKEN, None, {"require_token": True}, None),
+        (HELLO, None, {"open_rooms": False}, "needs a room token"),
+        (WITH_TOKEN, None, {"open_rooms": False}, "needs another room token"),
+        (HELLO, RoomSettings(), {"open_rooms": False}, None),
+        (WITH_TOKEN, RoomSettings(), {"open_rooms": False}, None),
+        (HELLO, RoomSettings(), {"open_rooms": False, "require_token": True}, "needs a room token"),
+        (HELLO, RoomSettings(token="x"), {}, "needs a room token"),
+        (msgspec.structs.replace(HELLO, room_token="y"), RoomSettings(token="x"), {}, "needs another room token"),
+        (WITH_TOKEN, RoomSettings(token="x"), {}, None),
+        (SEALING, None, {}, None),
+        (SEALING, RoomSettings(sealed=True), {}, None),
+        (SEALING, RoomSettings(sealed=False), {}, r"is not sealed; join with --no-seal"),
+        (HELLO, RoomSettings(sealed=True), {}, r"is sealed; join with its invitation"),
+        (HELLO, RoomSettings(sealed=False), {}, None),
+    ],
+)
+def test_the_first_of_a_room(
+    hello: Hello, settings: RoomSettings | None, how: dict[str, bool], fate: str | None
+) -> None:
+    outcome = decide(hello, book=book(settings, **how))
+    if fate is None:
+        assert isinstance(outcome, Place)
+    else:
+        assert isinstance(outcome, Reject)
+        assert outcome.code is RejectCode.UNAUTHORIZED
+        assert re.search(fate, outcome.message)
+
+
+@pytest.mark.parametrize("token", [None, "y"])
+def test_who_guesses_does_not_learn_which_rooms_there_are(token: str | None) -> None:
+    hello = msgspec.structs.replace(HELLO, room_token=token)
+    listed = book(RoomSettings(token="x"), open_rooms=False)
+    elsewhere = RoomBook(RoomSettings(), {"attic": RoomSettings(token="x")}, open_rooms=False)
+    assert decide(hello, book=listed) == decide(hello, book=elsewhere) == decide(hello, room(1, token="x"))
+
+
+def test_whether_a_room_is_sealed_is_told_only_to_who_has_its_token() -> None:
+    outcome = decide(msgspec.structs.replace(HELLO, room_token="y"), room(1, token="x", sealed=True))
+    assert isinstance(outcome, Reject)
+    assert "seal" not in outcome.message
+
+
+def test_opens_is_about_the_token_alone() -> None:
+    full = room(1, 2, 3, 4, token="x", sealed=True)
+    assert opens(WITH_TOKEN, full, book())
+    assert not opens(HELLO, full, book())
+    assert not opens(msgspec.structs.replace(HELLO, room_token="xx"), full, book())
+
+
+@pytest.mark.parametrize(
+    ("budget", "room_mtu", "mtu"), [(1440, 1418, 1394), (1464, 1418, 1418), (1440, 1300, 1300), (622, 1418, 576)]
+)
+def test_a_seal_takes_its_24_bytes_of_the_mtu(budget: int, room_mtu: int, mtu: int) -> None:
+    hello = msgspec.structs.replace(SEALING, datagram_budget=budget)
+    expected = Place(budget, mtu, None)
+    assert decide(hello, capacity=1472, room_mtu=room_mtu) == expected
+    assert decide(hello, room(1, sealed=True, mtu=room_mtu), capacity=1472) == expected
+
+
+def test_where_the_seal_has_no_room_that_is_said() -> None:
+    outcome = decide(msgspec.structs.replace(SEALING, datagram_budget=621))
+    assert isinstance(outcome, Reject)
+    assert outcome.code is RejectCode.BUDGET_TOO_SMALL
 
 
 def test_a_universal_mac_is_for_the_operator_to_allow() -> None:

@@ -1,10 +1,12 @@
 import pytest
-from tests.support.relay_fakes import FakeConnection, Peer, RelayBench, mac
+from tests.support.relay_fakes import FakeConnection, Peer, RelayBench, mac, salt, sealed
 
 from softlan.ctrl.messages import Disconnect, PeerJoined, PeerLeft, Reject, RejectCode, Role, Stats, Welcome
 from softlan.proto.overlay import Kind, encode
 from softlan.quic.handler import CloseCause, CloseCode
 from softlan.relay.session import State
+from softlan.relay.settings import RoomBook, RoomSettings
+from softlan.relay.sparing_log import SparingLog
 
 
 @pytest.fixture
@@ -143,8 +145,8 @@ def test_hellos_of_one_address_are_limited() -> None:
     bench = RelayBench(hellos_per_minute=2.0)
     first = bench.join(1)
     first.say(Disconnect(reason="quit", message=""))
-    assert reject_code(bench.join(1, "", datagram_budget=1)) is RejectCode.BAD_ROOM, "not even an attempt"
-    bench.join(1)
+    assert reject_code(bench.join(1, "", datagram_budget=1)) is RejectCode.BAD_ROOM, "an attempt too"
+    assert reject_code(bench.join(1, "", datagram_budget=1)) is RejectCode.RATE_LIMITED
     refused = bench.join(2)
     [reject] = refused.read()
     assert isinstance(reject, Reject)
@@ -163,6 +165,131 @@ def test_the_same_address_by_both_families_is_one() -> None:
     mapped = bench.connect(FakeConnection(("::ffff:192.0.2.1", 40000, 0, 0)))
     mapped.hello(2)
     assert reject_code(mapped) is RejectCode.RATE_LIMITED
+
+
+def test_who_waits_for_its_hello_has_a_place_among_so_many() -> None:
+    bench = RelayBench(max_waiting=3)
+    waiting = [bench.connect(handshake=False) for _ in range(3)]
+    early = [bench.connect() for _ in range(3)]
+    for peer in waiting:
+        peer.session.handshake_completed(bench.now)
+        assert peer.connection.closed is not None
+        code, reason = peer.connection.closed
+        assert code is CloseCode.REJECTED
+        assert reason.startswith("relay_full: ")
+    assert bench.relay.sessions == {peer.session for peer in early}
+    early[0].hello(1)
+    early[1].say_json("no")
+    early[2].session.closed(CloseCause.TIMEOUT, "", bench.now)
+    assert [bench.connect().connection.closed for _ in range(3)] == [None] * 3
+    bench.now += 5
+    bench.relay.tick(bench.now)
+    assert bench.relay.sessions == {early[0].session}
+    assert bench.connect().connection.closed is None
+
+
+# Rooms with keys
+
+
+def test_a_room_is_sealed_as_its_first_member_is_and_salts_are_passed_on() -> None:
+    bench = RelayBench()
+    first = bench.join(1, seal=salt(1), room_token="ours")
+    told = welcome(first)
+    assert (told.sealed, told.room_mtu, told.effective_mtu) == (True, 1418, 1394)
+    gateway = bench.join(None, seal=salt(2), room_token="ours")
+    assert first.read() == [PeerJoined(peer_id=2, role=Role.GATEWAY, mac=None, seal=salt(2))]
+    told, *present = gateway.read()
+    assert isinstance(told, Welcome)
+    assert told.sealed
+    assert present == [PeerJoined(peer_id=1, role=Role.CLIENT, mac="02:00:00:00:00:01", seal=salt(1))]
+    [reject] = bench.join(3, room_token="ours").read()
+    assert isinstance(reject, Reject)
+    assert reject.message == "room den is sealed; join with its invitation"
+
+    datagram = sealed(broadcast(first, 1))
+    first.send(datagram, broadcast(first, 1))
+    assert gateway.connection.datagrams == [datagram]
+    [room] = bench.relay.snapshot(bench.now)
+    assert (room["sealed"], room["drops"]) == (True, {"not_sealed": 1})
+
+
+def test_a_session_that_is_resumed_has_another_salt() -> None:
+    bench = RelayBench()
+    old, other = bench.join(1, seal=salt(1)), bench.join(2, seal=salt(2))
+    resume = next(m.resume for m in old.read() if isinstance(m, Welcome))
+    other.read()
+    bench.join(1, seal=salt(3), resume=resume)
+    assert [message.seal for message in other.read() if isinstance(message, PeerJoined)] == [salt(3)]
+
+
+def test_a_plain_room_takes_nobody_who_seals() -> None:
+    bench = RelayBench()
+    assert welcome(bench.join(1)).sealed is False
+    [reject] = bench.join(2, seal=salt(2)).read()
+    assert isinstance(reject, Reject)
+    assert (reject.code, reject.message) == (
+        RejectCode.UNAUTHORIZED,
+        "room den is not sealed; join with --no-seal",
+    )
+
+
+def test_only_listed_rooms_and_only_with_their_tokens() -> None:
+    rooms = {"den": RoomSettings(token="ours", sealed=True), "attic": RoomSettings(1300)}
+    bench = RelayBench(RoomBook(RoomSettings(), rooms, open_rooms=False))
+    assert reject_code(bench.join(1, "garage")) is RejectCode.UNAUTHORIZED
+    assert reject_code(bench.join(1, seal=salt(1))) is RejectCode.UNAUTHORIZED
+    assert reject_code(bench.join(1, seal=salt(1), room_token="theirs")) is RejectCode.UNAUTHORIZED
+    assert reject_code(bench.join(1, room_token="ours")) is RejectCode.UNAUTHORIZED
+    assert bench.relay.snapshot(bench.now) == []
+    assert welcome(bench.join(1, seal=salt(1), room_token="ours")).sealed is True
+    assert reject_code(bench.join(2, seal=salt(1), room_token="theirs")) is RejectCode.UNAUTHORIZED
+    assert welcome(bench.join(1, "attic")).room_mtu == 1300
+
+
+def test_who_tries_tokens_is_told_to_wait_whatever_it_tries_and_members_come_back_all_the_same() -> None:
+    bench = RelayBench()
+    first = bench.join(1, room_token="ours")
+    resume = welcome(first).resume
+    for number in range(10):
+        assert reject_code(bench.join(2, room_token=f"guess {number}")) is RejectCode.UNAUTHORIZED
+    answers = [bench.join(2, room_token=token).read() for token in ("guess 10", "ours", "guess 1")]
+    assert answers[0] == answers[1] == answers[2]
+    [reject] = answers[0]
+    assert isinstance(reject, Reject)
+    assert (reject.code, reject.retry_after) == (RejectCode.RATE_LIMITED, pytest.approx(6.0))
+    assert "6 s" in reject.message
+
+    assert bench.join(2, room_token="ours", host="198.51.100.7").session.state is State.JOINED
+    assert bench.join(3, "attic", room_token="mine").session.state is State.JOINED
+    assert reject_code(bench.join(4)) is RejectCode.UNAUTHORIZED, "who has none does not guess"
+    again = bench.join(1, room_token="ours", resume=resume)
+    resume = next(message.resume for message in again.read() if isinstance(message, Welcome))
+    assert reject_code(bench.join(1, room_token="guess 10", resume=resume)) is RejectCode.RATE_LIMITED
+    bench.now += 6.1
+    assert bench.join(5, room_token="ours").session.state is State.JOINED
+
+
+def test_a_wrong_seal_is_no_wrong_token() -> None:
+    bench = RelayBench()
+    bench.join(1, room_token="ours", seal=salt(1))
+    for _ in range(50):
+        assert reject_code(bench.join(2, room_token="ours")) is RejectCode.UNAUTHORIZED
+    assert bench.join(2, room_token="ours", seal=salt(2)).session.state is State.JOINED
+
+
+def test_no_log_line_and_no_snapshot_has_a_token_or_a_resume_string() -> None:
+    rooms = {"den": RoomSettings(token="SECRET-config")}
+    bench = RelayBench(RoomBook(RoomSettings(), rooms), hellos_per_minute=40.0)
+    for room in ("den", "attic"):
+        for number in range(30):
+            token = "SECRET-config" if room == "den" and number % 3 else f"SECRET-{number % 2}"
+            peer = bench.join(number % 4, room, room_token=token, resume="SECRET-resume", software="x" * 60)
+            peer.say_json('{"type": "stats", "counters": "SECRET-config", "SECRET-0": 1, "resume": "SECRET-resume"}')
+    bench.relay.tick(bench.now)
+    assert {event for event, _ in bench.log.events} >= {"session.rejected", "peer.joined", "peer.left"}
+    told = repr(bench.log.events) + repr(bench.relay.snapshot(bench.now))
+    assert "SECRET" not in told
+    assert "resume-" not in told
 
 
 # Resuming
@@ -277,6 +404,107 @@ def test_a_thousand_refused_peers_leave_nothing_behind(bench: RelayBench) -> Non
             peer.say(Disconnect(reason="quit", message=""))
     assert not bench.relay.sessions
     assert bench.relay.snapshot(bench.now) == []
+
+
+# Faults of ours
+
+
+class Broken:
+    """A deed that fails as nothing of ours should."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *arguments: object) -> None:
+        self.calls += 1
+        raise RuntimeError("a fault of ours")
+
+
+def test_a_port_that_raises_goes_and_nobody_else_is_harmed(bench: RelayBench) -> None:
+    broken, other = bench.join(1), bench.join(2)
+    other.read()
+    broken.session.send_message = Broken()  # type: ignore[method-assign]
+    third = bench.join(3)
+    assert [type(message) for message in third.read()] == [Welcome, PeerJoined, PeerJoined]
+    assert other.read() == [client(3, 3)]
+    third.say(Disconnect(reason="quit", message=""))
+    assert other.read() == [PeerLeft(peer_id=3, reason="disconnect:quit")]
+    bench.relay.tick(bench.now)
+    assert other.read() == [PeerLeft(peer_id=1, reason="protocol_error")]
+    assert bench.relay.sessions == {other.session}
+    [room] = bench.relay.snapshot(bench.now)
+    assert [each["peer"] for each in room["members"]] == [2]
+    assert all(line["exc_info"] for line in bench.log.named("session.fault"))
+    assert bench.join(1).session.state is State.JOINED, "its place is free"
+
+
+def test_one_that_cannot_even_be_replaced_does_not_keep_its_place(bench: RelayBench) -> None:
+    old, other = bench.join(1), bench.join(2)
+    resume = next(m.resume for m in old.read() if isinstance(m, Welcome))
+    other.read()
+    old.session.end = Broken()  # type: ignore[method-assign]
+    new = bench.join(1, resume=resume)
+    assert new.session.state is State.JOINED
+    bench.relay.tick(bench.now)
+    assert bench.relay.sessions == {new.session, other.session}
+    assert [type(message) for message in other.read()] == [PeerLeft, PeerJoined]
+    other.send(broadcast(other, 2))
+    assert (len(new.connection.datagrams), len(old.connection.datagrams)) == (1, 0)
+
+
+@pytest.mark.parametrize("what", ["late", "slow"])
+def test_the_clock_goes_on_for_all_others(what: str) -> None:
+    bench = RelayBench(control_backlog=100)
+    broken, *others = [bench.connect() for _ in range(3)]
+    member, *_ = [bench.join(number) for number in (1, 2)]
+    fault = Broken()
+    if what == "late":
+        broken.session.hello_overdue = fault  # type: ignore[method-assign]
+        bench.now += 5
+    else:
+        broken.hello(5)
+        broken.connection.unsent_stream_bytes = 200
+        bench.join(6)
+        broken.session.end = fault  # type: ignore[method-assign]
+    storm = b"\xff" * 6 + mac(1) + b"\x88\xb5" + bytes(46)
+    member.send(*[encode(Kind.ETHERNET, member.peer_id, storm)] * 600)
+    bench.relay.tick(bench.now)
+    assert fault.calls == 1
+    assert broken.session not in bench.relay.sessions
+    assert len(list(bench.log.named("rate_limited"))) == 1
+    if what == "late":
+        assert all(peer.connection.closed for peer in others)
+    bench.now += 1
+    bench.relay.tick(bench.now)
+    assert fault.calls == 1
+
+
+def test_a_log_on_a_full_disk_is_no_reason_to_send_anyone_away(bench: RelayBench) -> None:
+    bench.relay.log = SparingLog(FullDisk(), 100)
+    one, two = bench.join(1), bench.join(2)
+    two.say(Disconnect(reason="quit", message=""))
+    bench.join(3, "")
+    bench.relay.tick(bench.now)
+    assert [type(message) for message in one.read()] == [Welcome, PeerJoined, PeerLeft]
+
+
+class FullDisk:
+    """What a logger is then."""
+
+    def info(self, event: str, **members: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    debug = warning = info
+
+
+def test_who_comes_and_goes_all_day_does_not_fill_the_log() -> None:
+    bench = RelayBench(log_lines=10, hellos_per_minute=1e9)
+    for _ in range(1000):
+        bench.join(1).say(Disconnect(reason="quit", message=""))
+        bench.join(1, "")
+    assert len(bench.log.events) == 10
+    bench.relay.tick(bench.now)
+    assert bench.log.events[-1] == ("log.left_out", {"lines": 2990})
 
 
 # The end

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from tests.support.relay_fakes import mac, member
 
 from softlan.ctrl.messages import Stats
+from softlan.obs.counters import TrafficCounters
 from softlan.proto.drop import DropReason
-from softlan.relay.room import Room
+from softlan.relay.room import MAX_REPORTED, Room
 
 
 def test_a_client_is_found_by_its_address_and_the_gateway_as_such() -> None:
@@ -84,15 +85,21 @@ def test_the_snapshot_has_last_seen_and_stats() -> None:
     client.last_seen, client.malformed = 40.0, 3
     client.counters.frames_in = 7
     client.counters.drop(DropReason.JUMBO, 2)
-    client.stats = Stats(counters={"frames_out": 7}, rtt_ms=12.5)
-    client.rtt_ms = 12.5
+    client.take_stats(Stats(counters={"frames_out": 7}, rtt_ms=12.5), 40.0)
 
     snapshot = room.snapshot(42.5)
     assert json.loads(json.dumps(snapshot)) == snapshot
     assert "secret" not in json.dumps(snapshot)
     assert "resume" not in json.dumps(snapshot)
     members = snapshot.pop("members")
-    assert snapshot == {"room": "den", "mtu": 1400, "forwarded": 7, "copies": 9, "drops": {"jumbo": 2}}
+    assert snapshot == {
+        "room": "den",
+        "mtu": 1400,
+        "sealed": False,
+        "forwarded": 7,
+        "copies": 9,
+        "drops": {"jumbo": 2},
+    }
     assert members == [
         {
             "peer": 1,
@@ -123,6 +130,25 @@ def test_the_snapshot_has_last_seen_and_stats() -> None:
             "reported": None,
         },
     ]
+
+
+def test_of_what_a_member_reports_no_more_is_kept_than_ours_can_be() -> None:
+    client = member(1, mac(1))
+    ours = TrafficCounters()
+    for reason in DropReason:
+        ours.drop(reason)
+    client.take_stats(Stats(counters=ours.snapshot()), 1.0)
+    assert client.reported == ours.snapshot()
+    client.take_stats(Stats(counters={f"{'x' * 60}{n}": 2**63 - 1 for n in range(256)}), 2.0)
+    assert client.reported is not None
+    assert len(client.reported) == MAX_REPORTED
+    client.take_stats(Stats(counters={"two\nlines": 1, "": 2, "d\u00e9j\u00e0": 3, "frames_in": 4}), 3.0)
+    assert client.reported == {"frames_in": 4}
+
+
+def test_who_seals_sends_frames_of_another_kind() -> None:
+    assert member(7, mac(1)).header == b"\x10\x00\x00\x07"
+    assert member(7, mac(1), sealed=True).header == b"\x11\x00\x00\x07"
 
 
 def test_a_member_is_described_in_a_few_words() -> None:

@@ -263,3 +263,109 @@ def test_malformed_datagrams_are_borne_up_to_the_threshold(bench: RelayBench) ->
     assert peer.connection.closed == (CloseCode.MALFORMED, "malformed: too many malformed datagrams")
     assert other.read() == [PeerLeft(peer_id=peer_id, reason="malformed")]
     assert bench.relay.sessions == {other.session}
+
+
+def test_what_was_malformed_is_remembered_of_who_comes_back(bench: RelayBench) -> None:
+    other = bench.join(2)
+    for _ in range(3):
+        peer = bench.join(1)
+        peer.send(*[b"\xff"] * 10)
+        peer.say(Disconnect(reason="quit", message=""))
+    peer = bench.join(1)
+    peer.send(b"\xff", b"\xff")
+    assert peer.connection.closed is None
+    peer.send(b"\xff")
+    assert peer.connection.closed == (CloseCode.MALFORMED, "malformed: too many malformed datagrams")
+
+    again = bench.join(1)
+    frame = encode_overlay(Kind.ETHERNET, again.peer_id, mac(2) + mac(1) + b"\x88\xb5" + bytes(46))
+    other.connection.datagrams.clear()
+    again.send(frame)
+    assert other.connection.datagrams == [frame]
+    assert again.connection.closed is None, "it may be mended"
+    again.send(b"\xff")
+    assert again.connection.closed is not None, "or not"
+    bench.now += 700
+    assert bench.join(1).session.state is State.JOINED
+    peer = bench.join(3)
+    peer.send(*[b"\xff"] * 32)
+    assert peer.connection.closed is None, "somebody else"
+
+
+# More than anyone has to say
+
+
+STATS = Stats(counters={"frames_in": 1})
+
+
+def flooded(peer: Peer) -> bool:
+    """Whether it was sent away, and told why."""
+    if peer.connection.closed is None:
+        return False
+    [farewell] = [message for message in peer.read() if isinstance(message, Disconnect)]
+    assert farewell.reason == "rate_limited"
+    assert peer.connection.closed == (CloseCode.DISCONNECT, "rate_limited")
+    assert peer.session not in peer.bench.relay.sessions
+    return True
+
+
+@pytest.mark.parametrize("text", [encode(STATS).decode(), '{"type": "chat"}'], ids=["stats", "unknown"])
+def test_so_many_control_messages_at_once_and_one_more_is_the_end(pair: tuple[Peer, Peer], text: str) -> None:
+    peer, other = pair
+    peer_id = peer.peer_id
+    for _ in range(199):  # and its hello
+        peer.say_json(text)
+    assert not flooded(peer)
+    peer.say_json(text)
+    assert flooded(peer)
+    assert other.read() == [PeerLeft(peer_id=peer_id, reason="protocol_error")]
+    assert len(list(peer.bench.log.named("session.flooded"))) == 1
+
+
+def test_in_one_packet_too(pair: tuple[Peer, Peer]) -> None:
+    peer, _ = pair
+    peer.write(encode_frame(encode(STATS)) * 1000)
+    assert flooded(peer)
+
+
+def test_and_fifty_a_second_for_as_long_as_one_likes(pair: tuple[Peer, Peer]) -> None:
+    peer, _ = pair
+    for _ in range(600):
+        peer.bench.now += 0.0201
+        peer.say(STATS)
+    assert not flooded(peer)
+
+
+def test_bytes_count_also_where_no_message_is_complete(pair: tuple[Peer, Peer]) -> None:
+    peer, _ = pair
+    large = encode_frame(b'{"type": "of_tomorrow", "x": "' + b"x" * 16000 + b'"}')
+    for _ in range(8):
+        peer.write(large)
+    assert not flooded(peer)
+    for start in range(len(large)):
+        peer.write(large[start : start + 1])
+    assert flooded(peer)
+
+
+def test_honest_stats_of_every_ten_seconds_are_far_from_that(bench: RelayBench) -> None:
+    peer = bench.join(1)
+    most = Stats(counters={f"{'x' * 50}{number:03}": 2**40 for number in range(200)}, rtt_ms=1.5)
+    for _ in range(1000):
+        bench.now += 10
+        peer.say(most)
+    assert not flooded(peer)
+
+
+def test_a_storm_of_bad_hellos_is_told_to_wait() -> None:
+    bench = RelayBench(hellos_per_minute=5.0)
+    codes = []
+    for _ in range(20):
+        peer = bench.connect()
+        peer.say_json(changed(room="a/b"))
+        [reject] = peer.read()
+        assert isinstance(reject, Reject)
+        codes.append(reject.code.value)
+        if len(codes) > 5:
+            assert reject.retry_after == pytest.approx(12.0)
+    assert codes == ["bad_room"] * 5 + ["rate_limited"] * 15
+    assert not bench.relay.sessions

@@ -88,6 +88,12 @@ def fate(room: Room, ingress: Member, datagram: bytes) -> tuple[DropReason | Non
     """Why the frame is dropped at its ingress, else the ids of all to whom it is to go."""
     clients = {m.mac: m.peer_id for m in room.members.values() if m.mac}
     if (
+        42 <= len(datagram) <= ingress.budget
+        and datagram[:2] == b"\x11\0"
+        and int.from_bytes(datagram[2:4]) == ingress.peer_id
+    ):
+        return DropReason.UNEXPECTED_SEAL, []
+    if (
         len(datagram) < 18
         or datagram[0] != 0x10
         or datagram[1] != 0
@@ -189,11 +195,11 @@ def test_a_member_whose_budget_is_too_small_is_skipped_and_the_others_get_it() -
     }
 
 
-def test_a_connection_that_does_not_take_it_counts_as_a_budget_too() -> None:
+def test_a_connection_that_is_about_to_end_has_no_budget_that_is_too_small() -> None:
     sender, closing = member(1, mac(1)), member(2, mac(2), port=FakePort(capacity=100))
     switch = make_switch(sender, closing)
     switch.forward(sender, [encode(Kind.ETHERNET, 1, frame(BROADCAST, mac(1), bytes(100)))], 1.0)
-    assert sender.counters.drops == {DropReason.EGRESS_BUDGET: 1}
+    assert sender.counters.drops == {DropReason.NOT_CONNECTED: 1}
     assert (closing.counters.frames_out, switch.room.forwarded) == (0, 0)
 
 

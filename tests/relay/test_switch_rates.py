@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.support.relay_fakes import QUIET, FakePort, Peer, RelayBench, mac, member
 
+from softlan.ctrl.messages import Disconnect, Welcome
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.policy.engine import PolicyEngine
 from softlan.policy.rules import Policy
@@ -244,3 +245,43 @@ def test_the_gateway_of_a_room_is_never_limited() -> None:
     gateway.send(*[encode(Kind.ETHERNET, gateway.peer_id, frame)] * 1000)
     assert len(client.connection.datagrams) == 1000
     assert bench.cut() == []
+
+
+def test_who_comes_back_has_no_new_burst_under_whatever_mac() -> None:
+    bench = Limited()
+    witness = bench.join(None, host="198.51.100.7")
+    for number in (1, 1, 2, 3):
+        peer = bench.join(number)
+        storm(peer, number, 25)
+        peer.say(Disconnect(reason="quit", message=""))
+    assert len(witness.connection.datagrams) == 5
+    elsewhere = bench.join(4, host="203.0.113.5")
+    storm(elsewhere, 4, 25)
+    assert len(witness.connection.datagrams) == 10, "somebody else's are full"
+    bench.now += 1
+    again = bench.join(1)
+    storm(again, 1, 25)
+    assert len(witness.connection.datagrams) == 15, "and full again after a while"
+
+
+def test_a_resumed_session_goes_on_with_its_rates() -> None:
+    bench = Limited()
+    witness, old = bench.join(None, host="198.51.100.7"), bench.join(1)
+    resume = next(message.resume for message in old.read() if isinstance(message, Welcome))
+    storm(old, 1, 25)
+    new = bench.join(1, resume=resume, host="203.0.113.5")
+    storm(new, 1, 25)
+    assert len(witness.connection.datagrams) == 5
+
+
+def test_who_floods_and_leaves_at_once_is_told_of() -> None:
+    bench = Limited()
+    bench.join(None)
+    peer = bench.join(1)
+    storm(peer, 1, 25)
+    assert bench.cut() != []
+    storm(peer, 1, 30)
+    assert bench.cut() == [], "within the same second"
+    peer.say(Disconnect(reason="quit", message=""))
+    [line] = bench.log.named("rate_limited")
+    assert (line["limit"], line["frames"], line["bytes"]) == ("rate_broadcast", 30, 30 * FRAME)

@@ -9,6 +9,7 @@ from softlan.net.address import SocketAddress
 from softlan.obs.frame_log import FrameLog
 from softlan.policy.rates import ClientRates
 from softlan.policy.rules import Policy
+from softlan.proto.budget import mtu_of_budget
 from softlan.proto.mac import format_mac
 from softlan.quic.connection import Connection
 from softlan.quic.handler import CloseCode
@@ -56,6 +57,7 @@ def member(
     port: FakePort | None = None,
     probes: float = 20.0,
     policy: Policy | None = None,
+    sealed: bool = False,
 ) -> Member:
     """A member that joined at 0.0; the gateway if it has no address."""
     return Member(
@@ -63,14 +65,25 @@ def member(
         Role.GATEWAY if address is None else Role.CLIENT,
         address,
         budget=budget,
-        effective_mtu=min(1418, budget - 22),
+        effective_mtu=min(1418, mtu_of_budget(budget, sealed=sealed)),
         resume=f"resume-{peer_id}",
         software="test 1.0",
         port=port or FakePort(),
         probes=TokenBucket(probes, probes, 0.0),
         rates=ClientRates(policy or Policy(), 0.0) if address is not None else None,
         now=0.0,
+        seal=salt(peer_id) if sealed else None,
     )
+
+
+def salt(number: int) -> str:
+    """What the hello of one who seals says."""
+    return f"{number:032x}"
+
+
+def sealed(datagram: bytes) -> bytes:
+    """A plain datagram as a sealed one of the same frame, as far as a relay can tell."""
+    return b"\x11" + datagram[1:18] + bytes(8) + datagram[18:] + bytes(16)
 
 
 class FakeConnection:
@@ -142,12 +155,12 @@ class CapturedLog:
 class RelayBench:
     """A relay whose connections are fakes and whose clock is `now`."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, book: RoomBook | None = None, **limits: Any) -> None:
         self.now = 1000.0
         self.log = CapturedLog()
         resumes = (f"resume-{number}" for number in range(1, 1 << 20))
         self.relay = Relay(
-            RelayLimits(**limits), RoomBook(RoomSettings()), QUIET, self.log, new_resume=lambda: next(resumes)
+            RelayLimits(**limits), book or RoomBook(RoomSettings()), QUIET, self.log, new_resume=lambda: next(resumes)
         )
 
     def connect(self, connection: FakeConnection | None = None, *, handshake: bool = True) -> "Peer":
@@ -158,9 +171,9 @@ class RelayBench:
             session.handshake_completed(self.now)
         return Peer(self, connection, session)
 
-    def join(self, number: int | None, room: str = "den", **changes: Any) -> "Peer":
+    def join(self, number: int | None, room: str = "den", *, host: str = "192.0.2.1", **changes: Any) -> "Peer":
         """A client with address `mac(number)` joins, or a gateway; what it was told is still to be read."""
-        peer = self.connect(FakeConnection(("192.0.2.1", 40000 + (number or 0))))
+        peer = self.connect(FakeConnection((host, 40000 + (number or 0))))
         peer.hello(number, room, **changes)
         return peer
 

@@ -3,8 +3,20 @@
 from collections.abc import Container
 
 from softlan.policy.rules import Policy
+from softlan.proto.budget import SEAL_OVERHEAD
 from softlan.proto.drop import DropReason
-from softlan.proto.ethernet import ARP, FLOW_CONTROL, IPV4, IPV6, LLC_STP, LLDP, MIN_ETHERTYPE, SLOW_PROTOCOLS
+from softlan.proto.ethernet import (
+    ARP,
+    FLOW_CONTROL,
+    IPV4,
+    IPV6,
+    LLC_STP,
+    LLDP,
+    MIN_ETHERTYPE,
+    SLOW_PROTOCOLS,
+    TAG_LENGTH,
+    TAG_TYPES,
+)
 from softlan.proto.ip import ENCAPSULATIONS, LLC, MAX_HEADERS, OTHER, TORN, Found, Walked, link, walk_ipv4, walk_ipv6
 from softlan.proto.mac import ZERO
 
@@ -29,6 +41,7 @@ _ROUTER_SOLICITATION, _ROUTER_ADVERTISEMENT, _REDIRECT = 133, 134, 137
 _OPTIONS_AT = {_ROUTER_SOLICITATION: 8, 135: 24, 136: 24}
 _LINK_LAYER_OPTIONS = (1, 2)
 _ARP_LENGTH = 28
+_MOST_TAGS = MAX_HEADERS * TAG_LENGTH
 
 _UDP4 = Found.UDP4
 _UDP6 = Found.UDP6
@@ -142,6 +155,34 @@ class PolicyEngine:
         else:
             return self._icmpv6(data, offset, walked)
         return None
+
+    def sealed_verdict(
+        self, data: bytes, offset: int, own_mac: bytes | None, clients: Container[bytes], room_mtu: int
+    ) -> DropReason | None:
+        """Say as `verdict` does why the sealed frame in `data` at `offset` must not pass, by what is to be seen of it.
+
+        That is its addresses, its first EtherType and its size (docs/reference/protocol.md, "Overlay datagram"). What
+        this stops, `verdict` would stop too, could it look inside; so where a type may lead on to another one that is
+        sealed (tags, 802.3), any may be there, and any number of tags that `verdict` would follow.
+        """
+        payload = len(data) - offset - 14 - SEAL_OVERHEAD
+        if payload < 0:
+            return DropReason.RUNT
+        if self._invalid_source:
+            source = data[offset + 6 : offset + 12]
+            if own_mac is not None:
+                if source != own_mac:
+                    return DropReason.INVALID_SOURCE
+            elif source[0] & 1 or source == ZERO or source in clients:
+                return DropReason.INVALID_SOURCE
+        kind = data[offset + 12] << 8 | data[offset + 13]
+        if payload > room_mtu and self._jumbo and not (kind in TAG_TYPES and payload <= room_mtu + _MOST_TAGS):
+            return DropReason.JUMBO
+        if data[offset] & 1 and data[offset : offset + 6] in self._groups:
+            return DropReason.SWITCH_CONTROL
+        if kind < MIN_ETHERTYPE or kind in ENCAPSULATIONS:
+            return None
+        return self._types.get(kind, self._type_unnamed)
 
     def onto_lan(self, data: bytes, offset: int, clients: Container[bytes], room_mtu: int) -> DropReason | None:
         """Say why a frame from the tunnel must not go onto the LAN: a gateway's second look, by a client's rules.

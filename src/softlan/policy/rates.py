@@ -9,7 +9,8 @@ from softlan.proto.drop import DropReason
 class ClientRates:
     """One client's three buckets. A frame that one of them stops takes nothing from the others.
 
-    Filled once a burst, as long as the caller's `now` stands still; a clock that goes back fills nothing.
+    Filled once a burst, as long as the caller's `now` stands still; a clock that goes back fills nothing. They outlive
+    a session: who comes back gets the same ones, so that coming back is no way to new bursts.
     """
 
     __slots__ = (
@@ -83,8 +84,12 @@ class ClientRates:
         if not self._cut or now < self._reported + 1.0:
             return None
         self._reported = now
+        return self.last_report()
+
+    def last_report(self) -> dict[DropReason, tuple[int, int]] | None:
+        """Return what `report` would, however soon after the last one: the client leaves."""
         cut, self._cut = self._cut, {}
-        return cut
+        return cut or None
 
     def _fill(self, now: float) -> None:
         elapsed = now - self._since

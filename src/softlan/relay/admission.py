@@ -8,6 +8,7 @@ from softlan.proto.budget import mtu_of_budget
 from softlan.proto.mac import identity_fault
 from softlan.relay.limits import RelayLimits
 from softlan.relay.room import Member, Room
+from softlan.relay.settings import RoomBook
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ def consider(
     hello: Hello,
     room: Room | None,
     limits: RelayLimits,
+    book: RoomBook,
     *,
     capacity: int,
-    room_mtu: int,
     rooms: int,
     peers: int,
     shutting_down: bool,
 ) -> Place | Reject:
     """Decide on a well-formed hello.
 
-    `room` is the room asked for, None if nobody is in it yet; `capacity` is the largest datagram that the
-    relay's side of the connection carries; `room_mtu` is that of the room; `rooms` and
-    `peers` are how many the relay has now.
+    `room` is the room asked for, None if nobody is in it yet; `book` says what it would be like then. `capacity` is
+    the largest datagram that the relay's side of the connection carries; `rooms` and `peers` are how many the relay
+    has now.
     """
     if shutting_down:
         return _reject(RejectCode.SHUTTING_DOWN, "the relay is shutting down; try again in a moment", retry_after=5.0)
@@ -46,10 +47,16 @@ def consider(
             message=f"this relay sends everyone to {limits.redirect}",
             redirect=limits.redirect,
         )
-    if room is not None and room.token is not None and not _same(room.token, hello.room_token):
-        return _reject(RejectCode.UNAUTHORIZED, f"room {hello.room} needs another room token; ask who invited you")
-    if room is not None and room.token is None and hello.room_token is not None:
-        return _reject(RejectCode.UNAUTHORIZED, f"room {hello.room} is open, and was not made with your room token")
+    locked_out = _locked_out(hello, room, book)
+    if locked_out is not None:
+        return _reject(RejectCode.UNAUTHORIZED, locked_out)
+    sealed = room.sealed if room is not None else book.settings(hello.room).sealed
+    if sealed is None:
+        sealed = hello.seal is not None
+    elif sealed and hello.seal is None:
+        return _reject(RejectCode.UNAUTHORIZED, f"room {hello.room} is sealed; join with its invitation")
+    elif not sealed and hello.seal is not None:
+        return _reject(RejectCode.UNAUTHORIZED, f"room {hello.room} is not sealed; join with --no-seal")
 
     mac = hello.mac_bytes
     if mac is not None:
@@ -57,14 +64,15 @@ def consider(
         if fault is not None:
             return _reject(RejectCode.BAD_MAC, f"{hello.mac} cannot be a player's address: it is {fault}")
 
-    replaces = _resumed(hello, room)
+    replaces = resumed(hello, room)
     if replaces is None:
         full = _full(hello, room, limits, rooms, peers)
         if full is not None:
             return full
 
+    room_mtu = room.mtu if room is not None else book.settings(hello.room).mtu
     budget = min(hello.datagram_budget, capacity)
-    effective_mtu = min(room_mtu, mtu_of_budget(budget))
+    effective_mtu = min(room_mtu, mtu_of_budget(budget, sealed=sealed))
     floor = min(limits.mtu_floor, room_mtu)
     if effective_mtu < floor:
         return _reject(
@@ -73,6 +81,36 @@ def consider(
             f"this relay needs at least {floor}",
         )
     return Place(budget, effective_mtu, replaces)
+
+
+def opens(hello: Hello, room: Room | None, book: RoomBook) -> bool:
+    """Tell whether the hello's token, or that it has none, opens the room that it asks for."""
+    return _locked_out(hello, room, book) is None
+
+
+def resumed(hello: Hello, room: Room | None) -> Member | None:
+    """The session that the hello's resume string belongs to, if it is of the same role and MAC."""
+    if room is None or hello.resume is None:
+        return None
+    mac = hello.mac_bytes
+    member = room.gateway if mac is None else room.by_mac.get(mac)
+    return member if member is not None and _same(member.resume, hello.resume) else None
+
+
+def _locked_out(hello: Hello, room: Room | None, book: RoomBook) -> str | None:
+    """Say why the token does not open the room; None if it does.
+
+    It is the same whether the token is wrong or this relay has no such room.
+    """
+    name, given = hello.room, hello.room_token
+    wanted = book.settings(name).token or (room.token if room is not None else None)
+    if given and (not book.has(name) or (wanted is not None and not _same(wanted, given))):
+        return f"room {name} needs another room token; ask who invited you"
+    if given and room is not None and wanted is None:
+        return f"room {name} is open, and was not made with your room token"
+    if not given and (not book.has(name) or wanted is not None or (room is None and book.require_token)):
+        return f"room {name} needs a room token; ask for an invitation"
+    return None
 
 
 def _full(hello: Hello, room: Room | None, limits: RelayLimits, rooms: int, peers: int) -> Reject | None:
@@ -92,18 +130,9 @@ def _full(hello: Hello, room: Room | None, limits: RelayLimits, rooms: int, peer
     return None
 
 
-def _resumed(hello: Hello, room: Room | None) -> Member | None:
-    """The session that the hello's resume string belongs to, if it is of the same role and MAC."""
-    if room is None or hello.resume is None:
-        return None
-    mac = hello.mac_bytes
-    member = room.gateway if mac is None else room.by_mac.get(mac)
-    return member if member is not None and _same(member.resume, hello.resume) else None
-
-
-def _same(secret: str, given: str | None) -> bool:
+def _same(secret: str, given: str) -> bool:
     """Compare in constant time."""
-    return given is not None and hmac.compare_digest(secret.encode(), given.encode())
+    return hmac.compare_digest(secret.encode(), given.encode())
 
 
 def _reject(code: RejectCode, message: str, retry_after: float | None = None) -> Reject:

@@ -24,9 +24,21 @@ class RelayLimits:
     probes_per_second: float = 20.0
     """Path probes that are echoed to one endpoint."""
     hellos_per_minute: float = 240.0
-    """Hellos of one address; a whole party may come from behind one NAT."""
+    """Hellos of one address, good or bad; a whole party may come from behind one NAT."""
+    wrong_tokens_per_minute: float = 10.0
+    """Different wrong tokens for one room from one address."""
+    max_waiting: int = 1024
+    """Sessions between their handshake and their hello."""
     hello_timeout: float = 5.0
     """Seconds from the handshake to the hello."""
+    messages_per_second: float = 50.0
+    """Control messages of one session."""
+    messages_burst: int = 200
+    """Of these, how many may come at once."""
+    control_rate: float = 32 * 1024.0
+    """Bytes a second on the control stream of one session."""
+    control_burst: int = 128 * 1024
+    """Of these, how many may come at once."""
     control_backlog: int = 256 * 1024
     """Bytes of control messages that may wait for a slow reader before it is disconnected."""
     stats_interval: float = 10.0
@@ -35,6 +47,8 @@ class RelayLimits:
     """Whether a client may join with a universally administered MAC."""
     redirect: str | None = None
     """`host:port` of another relay to which every newcomer is sent; None to admit them here."""
+    log_lines: int = 100
+    """Lines of each level from one tick to the next, twice a second; the rest is counted."""
 
 
 class TokenBucket:
@@ -63,11 +77,13 @@ class TokenBucket:
         return max(0.0, (amount - self._tokens) / self._rate)
 
 
-class AddressLimiter:
-    """One bucket for each address; bounded, the longest unseen address is forgotten first.
+def prefix(address: str) -> str:
+    """What counts as one address: of IPv6 the /64, which is what a single host has for itself (RFC 6177)."""
+    return str(ipaddress.ip_network((address, 64), strict=False)) if ":" in address else address
 
-    Of IPv6 the /64 counts: that is what a single host has for itself (RFC 6177).
-    """
+
+class AddressLimiter:
+    """One bucket for each address, by its `prefix`; bounded, the longest unseen address is forgotten first."""
 
     MAX_ADDRESSES = 4096
 
@@ -78,8 +94,7 @@ class AddressLimiter:
 
     def retry_after(self, address: str, now: float) -> float | None:
         """None if `address` may go on now, else the seconds that it should wait."""
-        if ":" in address:
-            address = str(ipaddress.ip_network((address, 64), strict=False))
+        address = prefix(address)
         bucket = self._buckets.get(address)
         if bucket is None:
             bucket = self._buckets[address] = TokenBucket(self._rate, self._burst, now)

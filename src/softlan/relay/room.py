@@ -1,5 +1,6 @@
 """A room: its members, the table of their MACs, and what is told of it."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -8,14 +9,20 @@ from softlan.obs.counters import TrafficCounters
 from softlan.policy.rates import ClientRates, LanMacs
 from softlan.proto.mac import format_mac
 from softlan.proto.overlay import Kind, header
+from softlan.relay.leavers import Leavers
 from softlan.relay.limits import TokenBucket
 
 MAX_FLOWS = 1024
 """Of one member; then all are learned again."""
+MAX_REPORTED = 64
+"""Counters that are kept of what one member reports."""
 
 
 class Port(Protocol):
-    """A member's connection, as its room sees it: a port of the switch."""
+    """A member's connection, as its room sees it: a port of the switch. Nothing of it raises.
+
+    It carries datagrams of the member's budget, until it ends.
+    """
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue one overlay datagram; False if it cannot be carried."""
@@ -31,6 +38,7 @@ class Member:
     """One endpoint in a room."""
 
     __slots__ = (
+        "address",
         "budget",
         "counters",
         "effective_mtu",
@@ -44,11 +52,12 @@ class Member:
         "port",
         "probes",
         "rates",
+        "reported",
         "resume",
         "role",
         "rtt_ms",
+        "seal",
         "software",
-        "stats",
     )
 
     def __init__(
@@ -65,6 +74,9 @@ class Member:
         probes: TokenBucket,
         rates: ClientRates | None,
         now: float,
+        seal: str | None = None,
+        address: str = "",
+        malformed: int = 0,
     ) -> None:
         self.peer_id = peer_id
         self.role = role
@@ -75,18 +87,25 @@ class Member:
         self.resume = resume
         self.software = software
         self.port = port
-        self.header = header(Kind.ETHERNET, peer_id)
+        self.seal = seal
+        """The salt of its hello in a sealed room."""
+        self.address = address
+        """Where it joined from, as far as it counts (`limits.prefix`)."""
+        self.header = header(Kind.ETHERNET if seal is None else Kind.SEALED, peer_id)
         """What each of its frames must start with: version, kind, flags and peer id in one comparison."""
         self.probes = probes
         self.rates = rates
         """What it may send; None for the gateway, which speaks for a whole LAN."""
         self.flows: dict[bytes, Member] = {}
-        """Where its IPv4 frames with these first bytes go, by the policy and by who is in the room now."""
-        self.malformed = 0
+        """Where its frames with these first bytes go, by the policy and by who is in the room now: plain ones of IPv4,
+        sealed ones of any type."""
+        self.malformed = malformed
+        """In this session and those just before it."""
         self.counters = TrafficCounters()
         self.joined_at = now
         self.last_seen = now
-        self.stats: Stats | None = None
+        self.reported: dict[str, int] | None = None
+        """The counters of its last stats message, as many as are kept."""
         self.rtt_ms: float | None = None
 
     def learn_flow(self, key: bytes, target: "Member") -> None:
@@ -94,6 +113,16 @@ class Member:
         if len(self.flows) >= MAX_FLOWS:
             self.flows.clear()
         self.flows[key] = target
+
+    def take_stats(self, stats: Stats, now: float) -> None:
+        """Keep what it says of itself; of counters that are more than ours can be, or named strangely, not all."""
+        self.reported = {
+            name: count
+            for name, count in itertools.islice(stats.counters.items(), MAX_REPORTED)
+            if name.isascii() and name.isidentifier()
+        }
+        self.rtt_ms = stats.rtt_ms
+        self.last_seen = now
 
     def describe(self) -> str:
         """Who it is, for a log line: ``client 3 (02:00:5e:10:00:01)``."""
@@ -103,17 +132,20 @@ class Member:
 class Room:
     """The members of one room. It exists while it has any."""
 
-    def __init__(self, name: str, mtu: int, token: str | None) -> None:
+    def __init__(self, name: str, mtu: int, token: str | None, *, sealed: bool = False) -> None:
         self.name = name
         self.mtu = mtu
         """The room's MTU, fixed before the first frame flows."""
         self.token = token
         """What the first member gave; the others must give the same."""
+        self.sealed = sealed
+        """Whether its frames are sealed: all of them, or none."""
         self.members: dict[int, Member] = {}
         self.by_mac: dict[bytes, Member] = {}
         self.gateway: Member | None = None
         self.lan_macs = LanMacs()
         """Who was heard from the LAN: unicast to anyone else is unknown."""
+        self.leavers = Leavers()
         self.counters = TrafficCounters()
         self.forwarded = 0
         """Frames that were delivered to at least one member."""
@@ -160,6 +192,7 @@ class Room:
         return {
             "room": self.name,
             "mtu": self.mtu,
+            "sealed": self.sealed,
             "forwarded": self.forwarded,
             "copies": self.copies,
             "drops": {reason.value: count for reason, count in self.counters.drops.items()},
@@ -176,7 +209,7 @@ class Room:
                     "rtt_ms": member.rtt_ms,
                     "malformed": member.malformed,
                     "counters": member.counters.snapshot(),
-                    "reported": dict(member.stats.counters) if member.stats else None,
+                    "reported": member.reported,
                 }
                 for member in self.members.values()
             ],

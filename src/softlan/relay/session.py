@@ -48,12 +48,14 @@ class Session:
         self.send_datagram = connection.send_datagram
         self.member: Member | None = None
         self.switch: Switch | None = None
-        self.hello_deadline = float("inf")
         self.unknown_messages = 0
         self._relay = relay
         self._given_up = False
         self._decoder = FrameDecoder()
-        self._probes = TokenBucket(relay.limits.probes_per_second, relay.limits.probes_per_second, now)
+        limits = relay.limits
+        self._probes = TokenBucket(limits.probes_per_second, limits.probes_per_second, now)
+        self._messages = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
+        self._control = TokenBucket(limits.control_rate, limits.control_burst, now)
 
     @property
     def address(self) -> SocketAddress:
@@ -67,18 +69,26 @@ class Session:
         if self.connection.datagram_limit is None:
             self._close(CloseCode.DATAGRAM_UNSUPPORTED, "datagram_unsupported")
             return
+        if not self._relay.await_hello(self, now):
+            self._close(CloseCode.REJECTED, "relay_full: too many are about to join; try again in a moment")
+            return
         self.state = State.AWAIT_HELLO
-        self.hello_deadline = now + self._relay.limits.hello_timeout
 
     def stream_received(self, data: bytes, end: bool, now: float) -> None:
         """Control messages."""
+        if not self._control.take(now, len(data)):
+            self._flooded()
+            return
         try:
             for payload in self._decoder.feed(data):
                 if self.state is State.CLOSED:
                     return
+                if not self._messages.take(now):
+                    self._flooded()
+                    return
                 self._message(decode(payload), now)
         except BadMessage as error:
-            self._bad_message(error)
+            self._bad_message(error, now)
             return
         if end and self.state is not State.CLOSED:
             self._relay.leave(self, "disconnect:closed")
@@ -115,18 +125,17 @@ class Session:
         """Queue one control message; a peer that does not read them is given up."""
         if self.state is State.CLOSED or self._given_up:
             return
-        frame = encode_frame(encode(message))
         try:
-            self.connection.send_stream(frame)
+            self.connection.send_stream(encode_frame(encode(message)))
             unsent = self.connection.unsent_stream_bytes
-        except Exception as error:  # the library's own kinds; STOP_SENDING (RFC 9000, section 3.5) makes it refuse
+        except Exception as error:  # none is known: what the library refuses, it refuses when the connection is flushed
             self._give_up(str(error))
             return
         if unsent > self._relay.limits.control_backlog:
             self._give_up(f"{unsent} bytes of control messages wait to be read")
 
     def end(self, reason: str) -> None:
-        """End the session because of what happened elsewhere; the room has let go of the member already."""
+        """End the session; its room has let go of the member already."""
         code = CloseCode.REPLACED if reason == "replaced" else CloseCode.DISCONNECT
         self.send_message(Disconnect(reason=reason, message=_FAREWELLS.get(reason, reason)))
         self.member = self.switch = None
@@ -145,7 +154,6 @@ class Session:
         if self.state is State.AWAIT_HELLO:
             if not isinstance(message, Hello):
                 raise BadMessage("the first message must be a hello")
-            self.hello_deadline = float("inf")
             outcome = self._relay.admit(self, message, self._probes, now)
             if isinstance(outcome, Reject):
                 self._reject(outcome)
@@ -155,22 +163,30 @@ class Session:
             self.unknown_messages += 1
         elif isinstance(message, Stats):
             if self.member is not None:
-                self.member.stats = message
-                self.member.rtt_ms = message.rtt_ms
-                self.member.last_seen = now
+                self.member.take_stats(message, now)
         elif isinstance(message, Disconnect):
             self._relay.leave(self, f"disconnect:{message.reason}")
             self._close(CloseCode.NO_ERROR, "goodbye")
         else:
             raise BadMessage(f"an endpoint does not send {type(message).__name__.lower()} here")
 
-    def _bad_message(self, error: BadMessage) -> None:
+    def _bad_message(self, error: BadMessage, now: float) -> None:
         """Before the welcome the answer is a reject; in both cases the connection ends."""
         if self.state is State.AWAIT_HELLO:
-            self._reject(Reject(code=RejectCode(error.code), message=str(error)))
+            reject = self._relay.attempt(self, now)
+            self._reject(reject or Reject(code=RejectCode(error.code), message=str(error)))
             return
         self._relay.leave(self, "protocol_error")
         self._close(CloseCode.BAD_MESSAGE, f"bad_message: {error}")
+
+    def _flooded(self) -> None:
+        """More control messages than anyone has to say: nobody decodes them any longer."""
+        limits = self._relay.limits
+        self._relay.log.warning(
+            "session.flooded", messages=limits.messages_per_second, bytes=limits.control_rate, **self._who()
+        )
+        self._relay.leave(self, "protocol_error")
+        self.end("rate_limited")
 
     def _reject(self, reject: Reject) -> None:
         self._relay.log.info("session.rejected", code=reject.code.value, message=reject.message, **self._who())
@@ -186,7 +202,7 @@ class Session:
 
     def _close(self, code: CloseCode, reason: str) -> None:
         self.state = State.CLOSED
-        self._relay.sessions.discard(self)  # the connection says nothing more once we have closed it ourselves
+        self._relay.forget(self)
         self.connection.close(code, reason)
 
     def _who(self) -> dict[str, object]:
@@ -199,4 +215,5 @@ class Session:
 _FAREWELLS = {
     "replaced": "another connection of yours took over",
     "relay_shutdown": "the relay is shutting down",
+    "rate_limited": "too many control messages; slow down",
 }

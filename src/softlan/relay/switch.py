@@ -3,12 +3,15 @@
 This is the relay's hot path. Nothing is made for a frame but slices of it; its bytes go out as they came in. A frame is
 judged by the whole policy once for each flow; after that a look-up says where it goes, and of its IP header only what
 plain TCP, UDP and ICMP consist of is looked at. Anything else goes the long way again.
+
+In a sealed room nothing behind the Ethernet header is to be seen, and so every frame with the same one shares a fate.
 """
 
 import struct
 
 from softlan.obs.frame_log import FrameLog
 from softlan.policy.engine import PolicyEngine
+from softlan.proto.budget import SEAL_OVERHEAD
 from softlan.proto.drop import Action, DropReason
 from softlan.proto.overlay import HEADER_LENGTH, Kind, parse
 from softlan.relay.room import Member, Room
@@ -17,7 +20,8 @@ _MIN_ETHERNET = HEADER_LENGTH + 14
 _DESTINATION = slice(HEADER_LENGTH, HEADER_LENGTH + 6)
 _SOURCE = slice(HEADER_LENGTH + 6, HEADER_LENGTH + 12)
 
-# A flow is what the overlay header and the Ethernet header say: who sends, to whom, and that it is IPv4.
+# A flow is what the overlay header and the Ethernet header say: who sends, to whom, and that it is IPv4 (or, of sealed
+# frames, whatever else).
 _FLOW_END = _MIN_ETHERNET
 _IPV4 = b"\x08\x00"
 _NO_FLOWS: dict[bytes, Member] = {}
@@ -29,19 +33,28 @@ _HEAD_END = _FLOW_END + _HEAD.size
 _PORTLESS = (6, 1)
 _UDP, _DHCP_SERVER, _DHCP_CLIENT = 17, 67, 68
 
+# By whether the room is sealed: the kind of frame that has no place in it, and what is said of it.
+_OTHER_KIND = {
+    False: (Kind.SEALED, DropReason.UNEXPECTED_SEAL),
+    True: (Kind.ETHERNET, DropReason.NOT_SEALED),
+}
+
 
 class Switch:
-    """Forwards for one room, by its policy."""
+    """Forwards for one room of plain frames, by its policy."""
 
     def __init__(self, room: Room, policy: PolicyEngine, log: FrameLog) -> None:
         self.room = room
-        self._verdict = policy.verdict
         self._log = log
+        self._verdict = policy.verdict
+        self._shortest = _MIN_ETHERNET
+        self._flow_type = _IPV4
+        self._longest_flow = _FLOW_END + room.mtu  # untagged: a longer one may be a tagged frame, or a jumbo frame
 
     def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
         """Take a burst from `ingress`: each datagram is delivered, or counted with the reason why not."""
         flows = _NO_FLOWS if self._log.all else ingress.flows
-        rates, limit = ingress.rates, min(ingress.budget, self.room.mtu + _FLOW_END)
+        rates, limit = ingress.rates, min(ingress.budget, self._longest_flow)
         frames = size = copies = 0
         target: Member | None = None
         sent = sent_size = 0  # to this target, not in its counters yet
@@ -84,7 +97,7 @@ class Switch:
                 sent += 1
                 sent_size += length - HEADER_LENGTH
             else:
-                self._drop(ingress, datagram, DropReason.EGRESS_BUDGET, now, target=target)
+                self._undelivered(ingress, target, datagram, now)
         if target is not None:
             target.counters.frames_out += sent
             target.counters.bytes_out += sent_size
@@ -96,7 +109,7 @@ class Switch:
     def _forward_other(self, ingress: Member, datagram: bytes, now: float) -> None:
         """Take a datagram of no known flow, by all the rules."""
         length = len(datagram)
-        if datagram[:HEADER_LENGTH] != ingress.header or length < _MIN_ETHERNET or length > ingress.budget:
+        if datagram[:HEADER_LENGTH] != ingress.header or length < self._shortest or length > ingress.budget:
             self._irregular(ingress, datagram, now)
             return
         room, rates = self.room, ingress.rates
@@ -129,7 +142,7 @@ class Switch:
                 reason = DropReason.NO_GATEWAY if target is None else DropReason.UNKNOWN_UNICAST
                 self._drop(ingress, datagram, reason, now)
                 return
-            if is_known and datagram.startswith(_IPV4, _FLOW_END - 2) and length - _FLOW_END <= room.mtu:
+            if is_known and datagram.startswith(self._flow_type, _FLOW_END - 2) and length <= self._longest_flow:
                 ingress.learn_flow(datagram[:_FLOW_END], target)
             targets = self._deliver(ingress, target, datagram, now)
         if targets:
@@ -149,17 +162,25 @@ class Switch:
         return targets
 
     def _deliver(self, ingress: Member, target: Member, datagram: bytes, now: float) -> int:
-        """Queue at one port; 1, or 0 when that member's budget is too small."""
+        """Queue at one port; 1, or 0 when that member's budget is too small, or its connection about to end."""
         if len(datagram) > target.budget or not target.port.send_datagram(datagram):
-            self._drop(ingress, datagram, DropReason.EGRESS_BUDGET, now, target=target)
+            self._undelivered(ingress, target, datagram, now)
             return 0
         counters = target.counters
         counters.frames_out += 1
         counters.bytes_out += len(datagram) - HEADER_LENGTH
         return 1
 
+    def _undelivered(self, ingress: Member, target: Member, datagram: bytes, now: float) -> None:
+        # A connection carries whatever its member's budget says, until it ends.
+        reason = DropReason.EGRESS_BUDGET if len(datagram) > target.budget else DropReason.NOT_CONNECTED
+        self._drop(ingress, datagram, reason, now, target=target)
+
     def _irregular(self, ingress: Member, datagram: bytes, now: float) -> None:
-        """A probe is echoed, within its rate; all else is malformed. One sent before the welcome has peer id 0."""
+        """A probe is echoed, within its rate, and a frame of the other kind dropped; all else is malformed.
+
+        A probe that was sent before the welcome has peer id 0.
+        """
         parsed = parse(datagram)
         if parsed in ((Kind.PROBE, ingress.peer_id), (Kind.PROBE, 0)) and len(datagram) <= ingress.budget:
             if ingress.probes.take(now):
@@ -167,6 +188,12 @@ class Switch:
             else:
                 ingress.counters.drop(DropReason.RATE_PROBE)
                 self.room.counters.drop(DropReason.RATE_PROBE)
+            return
+        other = _OTHER_KIND[self.room.sealed]
+        if parsed == (other[0], ingress.peer_id) and len(datagram) <= ingress.budget:
+            ingress.counters.frames_in += 1
+            ingress.counters.bytes_in += len(datagram) - HEADER_LENGTH
+            self._drop(ingress, datagram, other[1], now)
             return
         ingress.malformed += 1
         self._drop(ingress, datagram, DropReason.MALFORMED, now)
@@ -206,6 +233,57 @@ class Switch:
             peer=ingress.peer_id,
             targets=targets,
             target=target.peer_id if target else None,
-            budget=target.budget if target else None,
+            budget=target.budget if target and reason is DropReason.EGRESS_BUDGET else None,
             malformed=ingress.malformed if reason is DropReason.MALFORMED else None,
         )
+
+
+class SealedSwitch(Switch):
+    """Forwards for one room of sealed frames, by as much of its policy as can be seen from outside."""
+
+    def __init__(self, room: Room, policy: PolicyEngine, log: FrameLog) -> None:
+        super().__init__(room, policy, log)
+        self._verdict = policy.sealed_verdict
+        self._shortest = _MIN_ETHERNET + SEAL_OVERHEAD
+        self._flow_type = b""  # of any type
+        self._longest_flow = _FLOW_END + SEAL_OVERHEAD + room.mtu
+
+    def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
+        """Take a burst from `ingress`, as `Switch.forward` does; a frame of a known flow needs no look inside."""
+        flows = _NO_FLOWS if self._log.all else ingress.flows
+        rates, limit, shortest = ingress.rates, min(ingress.budget, self._longest_flow), self._shortest
+        frames = size = copies = 0
+        target: Member | None = None
+        sent = sent_size = 0  # to this target, not in its counters yet
+        ingress.last_seen = now
+        for datagram in datagrams:
+            length = len(datagram)
+            flow = flows.get(datagram[:_FLOW_END])
+            if flow is None or not shortest <= length <= limit:
+                self._forward_other(ingress, datagram, now)
+                continue
+            frames += 1
+            size += length
+            if rates is not None and (reason := rates.unicast(length - HEADER_LENGTH, now)) is not None:
+                self._drop(ingress, datagram, reason, now)
+                continue
+            if flow is not target:
+                if target is not None:
+                    target.counters.frames_out += sent
+                    target.counters.bytes_out += sent_size
+                    copies += sent
+                    sent = sent_size = 0
+                target = flow
+                budget, send = target.budget, target.port.send_datagram
+            if length <= budget and send(datagram):
+                sent += 1
+                sent_size += length - HEADER_LENGTH
+            else:
+                self._undelivered(ingress, target, datagram, now)
+        if target is not None:
+            target.counters.frames_out += sent
+            target.counters.bytes_out += sent_size
+            self.room.forwarded += copies + sent
+            self.room.copies += copies + sent
+        ingress.counters.frames_in += frames
+        ingress.counters.bytes_in += size - HEADER_LENGTH * frames
