@@ -1,15 +1,17 @@
 """What a path carries, found out by probes: by themselves, and with a real relay over paths of every width."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 from tests.support.virtual_room import Member, RoomWorld
 from tests.support.wire import Link
 
-from softlan.client.path import FULL_INTERVAL, FULL_LOSSES, QUIET, SILENT, PathProber
+from softlan.client.path import ASK, FULL_INTERVAL, FULL_LOSSES, QUIET, SILENT, PathProber
 from softlan.client.session import EndKind
 from softlan.proto.budget import MAX_BUDGET
 from softlan.proto.overlay import Kind, parse, probe_nonce
+from softlan.quic.configuration import IDLE_TIMEOUT
 
 
 class Path:
@@ -150,7 +152,7 @@ def test_a_busy_path_is_measured_all_the_same_but_seldom() -> None:
     path = in_room(Path())
     path.delay = 0.02
     path.stay(9.5, busy=True)
-    assert path.sizes == [64]
+    assert path.sizes == [64] * 3
     assert path.prober.rtt == pytest.approx(0.02)
 
 
@@ -203,6 +205,27 @@ def test_silence_is_told_from_a_pause() -> None:
     while not path.prober.silent(path.now):
         path.stay(0.1)
     assert SILENT - 2 < path.now - start <= SILENT + 0.2
+
+
+def test_frames_of_others_are_no_answer() -> None:
+    """Nothing of ours gets out, while the room goes on talking to us."""
+    path = in_room(Path())
+    path.stay(30, busy=True)
+    path.passes = lambda size: False
+    start = path.now
+    while not path.prober.silent(path.now):
+        path.stay(0.1, busy=True)
+    assert SILENT < path.now - start <= ASK + SILENT + 0.2
+    assert path.now - start < IDLE_TIMEOUT, "or the relay is the first to notice"
+
+
+def test_a_probe_that_is_lost_now_and_then_is_no_silence() -> None:
+    path = in_room(Path())
+    numbers = itertools.count()
+    path.passes = lambda size: next(numbers) % 4 == 0
+    for _ in range(600):
+        path.stay(0.1, busy=True)
+        assert not path.prober.silent(path.now)
 
 
 # With a relay

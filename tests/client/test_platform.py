@@ -64,3 +64,4 @@ def test_on_linux_a_pin_that_is_there_holds() -> None:
     assert not care.pin_holds(PIN)
     network.add_route(PIN)
     assert care.pin_holds(PIN)
+    assert care.other_way(PIN) is None

@@ -186,6 +186,39 @@ async def test_the_interface_and_the_route_stay_while_the_session_is_lost(game: 
     assert game.network.ours == [PINNED]
 
 
+async def test_a_pin_whose_router_is_gone_is_moved_while_the_session_is_lost(game: Game) -> None:
+    """Another router in the same network: nobody takes the old way's route away, and it leads nowhere."""
+    game.player.joined(WELCOME, RELAY)
+    game.network.routes[:] = [route("0.0.0.0/0", "192.168.1.2", "wlan0", "192.168.1.10")]
+    game.player.tick(100.0)
+    assert game.network.ours == [PINNED], "as long as it leads there is no reason to move"
+    game.player.lost()
+    assert game.network.ours == [route("203.0.113.5/32", "192.168.1.2", "wlan0", "192.168.1.10")]
+    assert game.player.pin == "203.0.113.5/32 via 192.168.1.2 dev wlan0"
+    game.player.close()
+    assert game.network.ours == []
+
+
+async def test_it_is_not_moved_into_the_tunnel(game: Game) -> None:
+    game.player.joined(WELCOME, RELAY)
+    game.network.routes[:] = [route("0.0.0.0/0", "10.9.0.1", "softlan0")]
+    game.player.lost()
+    assert game.network.ours == [PINNED]
+    game.network.routes.append(CAFE)
+    game.player.lost()
+    assert game.network.ours == [route("203.0.113.5/32", "10.0.0.1", "wlan0")], "the kernel would say softlan0"
+
+
+async def test_a_move_that_fails_is_tried_again_with_the_next_loss(game: Game) -> None:
+    game.player.joined(WELCOME, RELAY)
+    game.network.routes[:] = [CAFE]
+    game.network.fail(game.network.calls + 6, HostError("add route", "no"))  # has, usual, delete, best, has, add
+    game.player.lost()
+    assert (game.network.ours, game.player.pin) == ([], None)
+    game.player.lost()
+    assert [str(r.gateway) for r in game.network.ours] == ["10.0.0.1"]
+
+
 async def test_another_mtu_after_a_reconnect_is_set_and_nothing_else(game: Game) -> None:
     game.player.joined(WELCOME, RELAY)
     game.player.lost()

@@ -3,7 +3,7 @@
 import pytest
 from tests.support.wire import Link, World
 
-from softlan.quic import connection as connection_module
+from softlan.quic import outbox
 from softlan.quic.handler import CloseCause, CloseCode
 
 # Sizes
@@ -125,7 +125,7 @@ def test_closing_during_a_breath_sends_what_was_held_back() -> None:
     world.traffic(server, interval=0.0005, size=1200)
     world.run(within=2)
     server.connection.send_stream(b"x" * 400)
-    world.run(lambda: server.connection._breath.end is not None, within=1)
+    world.run(lambda: server.connection._outbox.breath.end is not None, within=1)
     assert server.connection.send_datagram(b"last words" * 10)
     client.sock.link.loss = 0.0
     server.connection.close(CloseCode.NO_ERROR, "bye")
@@ -139,7 +139,8 @@ def test_closing_during_a_breath_sends_what_was_held_back() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_keys_are_updated_under_way_in_both_directions(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """AES-GCM's limit is 2^23 packets under one key (RFC 9001, section 6.6); the library keeps count of none."""
-    monkeypatch.setattr(connection_module, "KEY_UPDATE_PACKETS", 60)
+    monkeypatch.setattr(outbox, "KEY_UPDATE_PACKETS", 60)
+    monkeypatch.setattr(outbox, "LOOK_EVERY", 20)
     world = World(Link(latency=0.02, loss=0.05), seed=seed)
     client, server = world.pair()
     phases: set[tuple[int, int]] = set()
@@ -159,7 +160,8 @@ def test_keys_are_updated_under_way_in_both_directions(monkeypatch: pytest.Monke
 
 def test_an_update_that_cannot_be_yet_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs a confirmed handshake, and the acknowledgement of the last update."""
-    monkeypatch.setattr(connection_module, "KEY_UPDATE_PACKETS", 1)
+    monkeypatch.setattr(outbox, "KEY_UPDATE_PACKETS", 1)
+    monkeypatch.setattr(outbox, "LOOK_EVERY", 1)
     world = World()
     client, server = world.pair()
     world.traffic(client, server, interval=0.001)

@@ -1,12 +1,14 @@
 """A peer that moves: NAT rebinding and roaming (RFC 9000, section 9), strays and forgeries."""
 
+import itertools
+
 import pytest
 from tests.support.wire import RELAY, Link, World
 
 from softlan.net.address import SocketAddress
 from softlan.quic.breath import HOLD_LIMIT
-from softlan.quic.connection import HOLD_TIME, PATH_LOST
 from softlan.quic.handler import CloseCause
+from softlan.quic.moving import HOLD_TIME, PATH_LOST, QUIET_TIME
 
 ELSEWHERE: SocketAddress = ("203.0.113.9", 1234)
 
@@ -38,7 +40,7 @@ def test_a_move_costs_little_more_than_what_was_on_the_way() -> None:
     world.run(within=2)
     got = [int.from_bytes(data[:4], "big") for data in client.datagrams]
     assert got == sorted(got), "what was held back keeps its place"
-    assert len(set(range(got[-1] + 1)) - set(got)) <= 20, "0.07 s of 200 datagrams a second, and one or two more"
+    assert len(set(range(got[-1] + 1)) - set(got)) <= 30, "0.12 s of 200 datagrams a second, and some more"
     assert [int.from_bytes(data[:4], "big") for data in server.datagrams] == list(range(len(server.datagrams)))
 
 
@@ -146,9 +148,69 @@ def test_what_is_held_back_during_a_move_is_bounded() -> None:
     client.sock.rebind(ELSEWHERE)
     client.connection.send_datagram(b"one")
     world.run(lambda: server.datagrams)
+    world.run(within=QUIET_TIME)
     client.connection.send_datagram(b"two")
     world.run(lambda: server.datagrams[1:])
     client.sock.link.down = True
     for _ in range(3 * HOLD_LIMIT):
         assert server.connection.send_datagram(b"x" * 1000)
-    assert len(server.connection._held) == HOLD_LIMIT
+    assert len(server.connection._outbox.held) == HOLD_LIMIT
+
+
+# Those who only make it look so (RFC 9000, section 9.3.3): copies that arrive first, and from elsewhere
+
+
+def race(world: World, ahead: float, sources: list[SocketAddress]) -> None:
+    """From now on let a copy of all that is for the relay arrive `ahead` of it, from `sources` in turn."""
+    turn = itertools.cycle(sources)
+    copied: set[bytes] = set()
+
+    def tap(data: bytes, source: SocketAddress, destination: SocketAddress) -> bytes:
+        if destination == RELAY and data not in copied:
+            copied.add(data)
+            world.wire.inject(data, next(turn), RELAY, delay=max(0.0, 0.03 - ahead))
+        return data
+
+    world.wire.taps.append(tap)
+
+
+@pytest.mark.parametrize("sources", [[ELSEWHERE], [("203.0.113.9", port) for port in range(50)]], ids=["one", "many"])
+@pytest.mark.parametrize("ahead", [0.001, 0.01, 0.03])
+@pytest.mark.parametrize("interval", [0.001, 0.005, 0.3])
+def test_copies_that_overtake_do_not_move_a_session(
+    sources: list[SocketAddress], ahead: float, interval: float
+) -> None:
+    world = World(Link(latency=0.03))
+    client, server = world.pair()
+    home = client.sock.public
+    world.run(within=1)
+    race(world, ahead, sources)
+    world.traffic(client, server, interval=interval, size=200)
+    world.run(within=4)
+    assert (client.end, server.end) == (None, None)
+    assert server.connection.address == home
+    assert {address for _, address in server.sock.sent} == {home}, "nothing goes to those who only forward"
+    assert len(client.datagrams) >= 4 / interval - 40 / interval * 0.01 - 5
+    assert len(server.datagrams) >= 4 / interval - 40 / interval * 0.01 - 5
+
+
+def test_who_forwards_and_never_answers_gets_less_than_three_times_what_it_sent() -> None:
+    """RFC 9000, section 9.3.2: the peer is not heard at home, so it seems to have moved to a victim."""
+    world = World(Link(latency=0.03))
+    client, server = world.pair()
+    world.run(within=1)
+    forwarded: list[int] = []
+
+    def divert(data: bytes, source: SocketAddress, destination: SocketAddress) -> bytes | None:
+        if destination != RELAY:
+            return data
+        forwarded.append(len(data))
+        world.wire.inject(data, ELSEWHERE, RELAY)
+        return None
+
+    world.wire.taps.append(divert)
+    world.traffic(server, interval=0.001, size=1400)
+    world.traffic(client, interval=0.2, size=20)
+    world.run(lambda: server.end, within=4)
+    reflected = sum(length for length, address in server.sock.sent if address == ELSEWHERE)
+    assert 0 < reflected <= 3 * sum(forwarded)

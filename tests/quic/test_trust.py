@@ -224,6 +224,26 @@ def test_without_a_pin_the_system_decides_and_trusts_no_stranger(tmp_path: Path)
     assert client.end[0] is CloseCause.ERROR
 
 
+@pytest.mark.parametrize("store", ["a file", "a directory"])
+def test_without_a_pin_a_ca_in_the_systems_store_is_enough(
+    openssl: OpenSsl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """The store is this test's own: OpenSSL's environment variables say where it is."""
+    ca = openssl.self_signed("ca", "-subj", "/CN=everybody's CA")
+    credentials = load_credentials(*openssl.signed_by(ca, "relay", f"DNS:{NAME}"))
+    (tmp_path / "store").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca[0] if store == "a file" else tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "store"))
+    if store == "a directory":
+        (tmp_path / "store" / "ca.pem").write_bytes(ca[0].read_bytes())
+        openssl.run("rehash", str(tmp_path / "store"))
+    assert shake_hands(credentials, load_trust(None, NAME, NOW)).ready
+    for stranger, name in ((credentials, "other.example"), (development_credentials(tmp_path, NAME, NOW), NAME)):
+        client = shake_hands(stranger, load_trust(None, name, NOW))
+        assert client.end is not None
+        assert client.end[0] is CloseCause.ERROR
+
+
 @pytest.mark.parametrize("name", ["any.party.example", "ANY.Party.Example."])
 def test_a_wildcard_covers_one_label(openssl: OpenSsl, name: str) -> None:
     pin, _ = openssl.self_signed("relay", "-subj", "/CN=x", "-addext", "subjectAltName=DNS:*.party.example")
@@ -257,6 +277,40 @@ def test_a_pin_that_cannot_work_is_refused_before_anything_is_tried(openssl: Ope
 
 
 # A relay's own
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa:2048"])
+def test_chain_and_key_may_be_in_one_file_with_words_between(openssl: OpenSsl, tmp_path: Path, kind: str) -> None:
+    cert, key = openssl.self_signed("one", "-subj", f"/CN={NAME}", key=kind)
+    ca, _ = openssl.self_signed("ca", "-subj", "/CN=ca")
+    bundle = tmp_path / "bundle.pem"
+    parts = [b"Bag Attributes: none", key.read_bytes(), b"a leaf", cert.read_bytes(), b"a CA", ca.read_bytes()]
+    bundle.write_bytes(b"\r\n".join(part.replace(b"\n", b"\r\n") for part in parts))
+    together = load_credentials(bundle, bundle)
+    assert together.key == load_credentials(cert, key).key
+    assert together.chain == cert.read_bytes() + ca.read_bytes()
+    assert shake_hands(together, load_trust(cert, NAME, later())).ready
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.9])
+def test_a_chain_that_is_cut_short_is_refused(openssl: OpenSsl, tmp_path: Path, keep: float) -> None:
+    cert, key = openssl.self_signed("one", "-subj", f"/CN={NAME}")
+    ca, _ = openssl.self_signed("ca", "-subj", "/CN=ca")
+    chain = cert.read_bytes() + ca.read_bytes()
+    (tmp_path / "cut.pem").write_bytes(chain[: int(keep * len(chain))])
+    with pytest.raises(UsageError, match=r"must be a PEM certificate|ends in the middle of a certificate"):
+        load_credentials(tmp_path / "cut.pem", key)
+
+
+def test_what_a_certificate_says_of_itself(tmp_path: Path) -> None:
+    made = development_credentials(tmp_path, NAME, NOW)
+    end = made.leaf.not_valid_after_utc
+    assert made.names == ["localhost", NAME]
+    assert (made.days_left(NOW), made.days_left(end), made.days_left(end + datetime.timedelta(hours=1))) == (824, 0, -1)
+    assert made.holds(NOW)
+    assert not made.holds(end)
+    assert not made.holds(NOW - datetime.timedelta(days=2))
+    assert "PRIVATE" not in repr(made), "a key is not to end in a log"
 
 
 def test_credentials_that_do_not_belong_together_are_refused(openssl: OpenSsl, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from softlan.net.address import SocketAddress
 from softlan.obs.counters import UdpCounters
 from softlan.quic.configuration import client_configuration
 from softlan.quic.connection import Connection
+from softlan.quic.crowd import Caps
 from softlan.quic.door import Door
 from softlan.quic.endpoint import Endpoint
 from softlan.quic.handler import CloseCause, Handler
@@ -264,7 +265,7 @@ class World:
             return peers[-1]
 
         peers: list[Recorder] = []
-        side = Door(credentials(), accept or record, **options)
+        side = Door(credentials(), accept or record, caps=Caps(**options))
         return Server(self.endpoint(self.sock(RELAY, link or Link(latency=0.0)), side), peers)
 
     def connect(

@@ -43,7 +43,19 @@ def client_configuration(trust: Trust, max_udp_payload: int = MAX_UDP_PAYLOAD) -
         configuration.assert_fingerprint = trust.fingerprint
     elif trust.authorities is not None:
         configuration.cadata = trust.authorities
+    else:
+        configuration.capath = _store_directory()
     return configuration
+
+
+def _store_directory() -> str | None:
+    """The system's CAs where they are a directory and nothing else; None lets the QUIC library find them.
+
+    OpenSSL reads such a directory only as it verifies (SSL_CTX_load_verify_locations(3)). The QUIC library verifies by
+    itself, with what OpenSSL has read until then.
+    """
+    paths = ssl.get_default_verify_paths()
+    return None if paths.cafile else paths.capath
 
 
 def _common(max_udp_payload: int) -> dict[str, Any]:

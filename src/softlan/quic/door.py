@@ -1,7 +1,9 @@
 """Who may begin a connection: a relay's answer to packets that belong to none (RFC 9000, sections 5.2.2, 6 and 8.1)."""
 
+import enum
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from qh3._hazmat import pull_quic_header
@@ -17,6 +19,7 @@ from softlan.quic.configuration import (
     server_configuration,
 )
 from softlan.quic.connection import Connection
+from softlan.quic.crowd import Caps, Crowd, network_of
 from softlan.quic.handler import Handler
 from softlan.quic.retry import RetryTokens
 from softlan.quic.trust import Credentials
@@ -53,22 +56,43 @@ def read_long_header(data: bytes) -> LongHeader | None:
     return LongHeader(header[0], header[1], header[3], header[4], header[5], header[9])
 
 
+class TurnedAway(enum.Enum):
+    """Why a datagram began nothing, as the counters name it."""
+
+    NOISE = "noise"
+    """No Initial of at least 1,200 bytes, and of no connection (RFC 9000, section 14.1)."""
+    TOKEN = "bad_token"
+    """Its Retry token is not ours, is somebody else's, or too old."""
+    HANDSHAKES = "too_many_handshakes"
+    NETWORK_HANDSHAKES = "too_many_handshakes_of_network"
+    CONNECTIONS = "too_many_connections"
+    NETWORK_CONNECTIONS = "too_many_connections_of_network"
+    FAULT = "faults"
+    """It made the library fail."""
+
+
 class Door:
-    """Lets connections begin, within bounds, and sends those away that must prove their address first."""
+    """Lets connections begin, within bounds, and sends those away that must prove their address first.
+
+    Nothing is kept for a datagram that begins no connection, and what is answered is shorter than what came.
+    """
 
     def __init__(
         self,
         credentials: Credentials,
         accept: Callable[[Connection], Handler],
         *,
-        retry_above: int = 64,
-        max_pending: int = 1024,
+        caps: Caps | None = None,
+        **some: int,
     ) -> None:
         self.accept = accept
         """Makes the handler of a new connection."""
+        self.crowd = Crowd()
         self.retries_sent = 0
-        self._retry_above = retry_above  # with more handshakes pending, an address is validated by Retry first
-        self._max_pending = max_pending  # with as many pending, new ones are ignored
+        self.versions_sent = 0
+        """Version Negotiation packets."""
+        self.turned_away = dict.fromkeys(TurnedAway, 0)
+        self._caps = replace(caps or Caps(), **some)
         self._tokens = RetryTokens()
         self.use(credentials)
         self._versions = self._configurations[MAX_UDP_PAYLOAD].supported_versions
@@ -78,24 +102,24 @@ class Door:
         self._configurations = {size: server_configuration(credentials, size) for size in PACKET_SIZES}
 
     def knock(
-        self, header: LongHeader, data: bytes, address: SocketAddress, pending: int, now: float
+        self, header: LongHeader, data: bytes, address: SocketAddress, now: float
     ) -> QuicConnection | bytes | None:
-        """Decide on a datagram of no connection: a new connection, a datagram to answer with, or nothing.
-
-        `pending` is how many handshakes are under way.
-        """
+        """Decide on a datagram of no connection: a new connection, a datagram to answer with, or nothing."""
         if len(data) < _MIN_INITIAL or not header.version:  # version 0 is itself a Version Negotiation packet
+            self.turn_away(TurnedAway.NOISE)
             return None
         if header.version not in self._versions:
+            self.versions_sent += 1
             negotiation: bytes = encode_quic_version_negotiation(
                 source_cid=header.destination, destination_cid=header.source, supported_versions=self._versions
             )
             return negotiation
-        if (
-            header.packet_type != QuicPacketType.INITIAL
-            or len(header.destination) < _MIN_ORIGINAL_CID
-            or pending >= self._max_pending
-        ):
+        if header.packet_type != QuicPacketType.INITIAL or len(header.destination) < _MIN_ORIGINAL_CID:
+            self.turn_away(TurnedAway.NOISE)
+            return None
+        crowd, network = self.crowd, network_of(address)
+        if (reason := self._is_full(network)) is not None:
+            self.turn_away(reason)
             return None
         original, retry = header.destination, None
         if header.token:
@@ -103,9 +127,14 @@ class Door:
             # would look like an impostor's; without an answer the peer tries again.
             opened = self._tokens.open(header.token, address, now)
             if opened is None or opened[1] != header.destination:
+                self.turn_away(TurnedAway.TOKEN)
                 return None
             original, retry = opened
-        elif pending >= self._retry_above or header.end != len(data):
+        elif (
+            crowd.pending >= self._caps.retry_above
+            or crowd.pending_of(network) >= self._caps.retry_above_network
+            or header.end != len(data)
+        ):
             # A peer may pad behind the packet (RFC 9000, section 14.1). Until its address is validated, the library
             # answers with three times the bytes of packets alone, where section 8.1 counts datagrams: too little for a
             # certificate, and then it fails.
@@ -116,6 +145,28 @@ class Door:
             original_destination_connection_id=original,
             retry_source_connection_id=retry,
         )
+
+    def turn_away(self, reason: TurnedAway) -> None:
+        """Count a datagram that begins nothing."""
+        self.turned_away[reason] += 1
+
+    def snapshot(self) -> dict[str, int]:
+        """The counters by name, and how many handshakes are under way."""
+        counters = {"handshakes": self.crowd.pending, "retries": self.retries_sent, "versions": self.versions_sent}
+        return counters | {reason.value: count for reason, count in self.turned_away.items()}
+
+    def _is_full(self, network: bytes) -> TurnedAway | None:
+        """Why nobody of `network` may come in now; None if somebody may."""
+        crowd, caps = self.crowd, self._caps
+        if len(crowd) >= caps.max_connections:
+            return TurnedAway.CONNECTIONS
+        if crowd.connections_of(network) >= caps.max_connections_network:
+            return TurnedAway.NETWORK_CONNECTIONS
+        if crowd.pending >= caps.max_pending:
+            return TurnedAway.HANDSHAKES
+        if crowd.pending_of(network) >= caps.max_pending_network:
+            return TurnedAway.NETWORK_HANDSHAKES
+        return None
 
     def _retry(self, header: LongHeader, address: SocketAddress, now: float) -> bytes:
         cid = os.urandom(CONNECTION_ID_LENGTH)

@@ -17,7 +17,8 @@ from softlan.net.address import SocketAddress
 from softlan.obs.logging import get_logger
 from softlan.quic.configuration import CONNECTION_ID_LENGTH
 from softlan.quic.connection import Connection
-from softlan.quic.door import Door, read_long_header
+from softlan.quic.crowd import network_of
+from softlan.quic.door import Door, TurnedAway, read_long_header
 from softlan.quic.handler import Handler
 from softlan.quic.udp import UdpSocket
 
@@ -27,6 +28,13 @@ ACK_DELAY = 0.002  # seconds
 
 # A timer that is still due after it was served waits this long, so that it cannot keep the loop busy.
 MIN_WAIT = 0.001  # seconds
+
+# A handshake that takes longer is forgotten, and whoever is still there begins anew. The library would wait for its
+# idle timeout, and for as long again with every packet that comes.
+HANDSHAKE_TIME = 10.0  # seconds
+
+# Faults that are logged at most; a peer may be able to cause one with every packet.
+FAULT_INTERVAL = 1.0  # seconds
 
 # So many messages one recvmmsg brings at most; some may have been several datagrams.
 FULL_BURST = 32
@@ -45,14 +53,17 @@ class Endpoint:
         self.connections: set[Connection] = set()
         self.ignored = 0
         """Datagrams that belong to no connection and start none."""
+        self.handshakes_given_up = 0
+        """Handshakes that took too long."""
         self._door = door
         self._by_cid: dict[bytes, Connection] = {}
-        self._pending: set[Connection] = set()
+        self._pending: dict[Connection, float] = {}  # handshakes with us as the server, and when they end, in order
         self._dirty: list[Connection] = []
         self._acks: list[Connection] = []
         self._acks_due: float | None = None
         self._heap: list[tuple[float, int, Connection]] = []
         self._order = itertools.count()
+        self._faults_until = 0.0  # no more are logged
 
     def connect(
         self,
@@ -98,32 +109,34 @@ class Endpoint:
                 if connection.owes_ack:
                     self.mark_dirty(connection)
             self._acks.clear()
+        self._end_handshakes(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
             armed, _, connection = heapq.heappop(heap)
             if connection.finished or armed != connection.armed:
                 continue
             connection.armed = float("inf")
-            deadline = connection.deadline()
-            if deadline is not None and deadline <= now:
-                try:
-                    connection.handle_timer(now)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException:  # a panic of the library's native core is no Exception
-                    self._faulted(connection, now)
-                self.mark_dirty(connection)
-            else:
-                self._arm(connection, deadline, now)
+            try:
+                deadline = connection.deadline()
+                if deadline is None or deadline > now:
+                    self._arm(connection, deadline, now)
+                    continue
+                connection.handle_timer(now)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:  # a panic of the library's native core is no Exception
+                self._faulted(connection, now)
+            self.mark_dirty(connection)
         self.flush(now)
 
     def next_deadline(self) -> float | None:
         """When `run_timers` is to be called next; None if nothing waits."""
-        acks = self._acks_due
-        if not self._heap:
-            return acks
-        first = self._heap[0][0]
-        return first if acks is None or first < acks else acks
+        deadline = self._acks_due
+        if self._heap and (deadline is None or self._heap[0][0] < deadline):
+            deadline = self._heap[0][0]
+        for end in self._pending.values():  # the first is the earliest
+            return end if deadline is None or end < deadline else deadline
+        return deadline
 
     def flush(self, now: float) -> None:
         """Send what the connections have queued: each once, however much it is."""
@@ -137,24 +150,33 @@ class Endpoint:
                     continue
                 try:
                     connection.transmit(now, send)
+                    if not connection.finished:
+                        deadline = connection.deadline()
+                        if deadline is not None and deadline < connection.armed:
+                            self._arm(connection, deadline, now + MIN_WAIT)
+                        continue
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException:  # a panic of the library's native core is no Exception
                     self._faulted(connection, now)
                     connection.finished = True  # it cannot even say goodbye
-                if connection.finished:
-                    self._forget(connection)
-                    continue
-                deadline = connection.deadline()
-                if deadline is not None and deadline < connection.armed:
-                    self._arm(connection, deadline, now + MIN_WAIT)
+                self._forget(connection)
 
     @property
     def retries_sent(self) -> int:
         """How many peers had to prove their address first."""
         return self._door.retries_sent if self._door is not None else 0
 
-    # What the connections call (connection.Owner)
+    def snapshot(self) -> dict[str, int]:
+        """Counters by name: connections, datagrams that began nothing, handshakes given up, and the door's own."""
+        counters = {
+            "connections": len(self.connections),
+            "ignored": self.ignored,
+            "handshakes_given_up": self.handshakes_given_up,
+        }
+        return counters | (self._door.snapshot() if self._door is not None else {})
+
+    # What the connections call (handler.Owner)
 
     def mark_dirty(self, connection: Connection) -> None:
         """Flush this connection at the end of the turn."""
@@ -201,7 +223,7 @@ class Endpoint:
             self._faulted(connection, now)
         established = connection.established
         if self._pending and established:
-            self._pending.discard(connection)
+            self._settle(connection)
         if connection.dirty or connection.owes_ack:
             return
         if established:
@@ -214,7 +236,7 @@ class Endpoint:
 
     def _faulted(self, connection: Connection, now: float) -> None:
         """A fault of ours in one peer's session ends that session, and no other; called while it is handled."""
-        _log.exception("session.fault", peer=connection.address[0])
+        self._log_fault(connection.address, now)
         try:
             connection.fail("internal error", now)
         except (SystemExit, KeyboardInterrupt):
@@ -222,20 +244,41 @@ class Endpoint:
         except BaseException:  # the handler has just failed, and may fail at this too
             return
 
+    def _log_fault(self, address: SocketAddress, now: float) -> None:
+        if now >= self._faults_until:
+            self._faults_until = now + FAULT_INTERVAL
+            _log.exception("session.fault", peer=address[0])
+
     def _route(self, data: bytes, address: SocketAddress, now: float) -> Connection | None:
         """The connection of a packet with a long header or of an unknown connection ID; maybe a new one."""
+        try:
+            connection = self._find(data, address, now)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # a panic of the library's native core is no Exception: it costs this datagram
+            self._log_fault(address, now)
+            if self._door is not None:
+                self._door.turn_away(TurnedAway.FAULT)
+            connection = None
+            self.ignored += 1
+        return connection
+
+    def _find(self, data: bytes, address: SocketAddress, now: float) -> Connection | None:
+        door = self._door
         header = read_long_header(data)
         if header is None:
             self.ignored += 1
+            if door is not None:
+                door.turn_away(TurnedAway.NOISE)
             return None
         connection = self._by_cid.get(header.destination)
         if connection is not None:
             return connection
-        door = self._door
-        outcome = door.knock(header, data, address, len(self._pending), now) if door is not None else None
+        outcome = door.knock(header, data, address, now) if door is not None else None
         if door is not None and isinstance(outcome, QuicConnection):
             connection = self._add(outcome, address, door.accept)
-            self._pending.add(connection)
+            door.crowd.enter(connection, network_of(address))
+            self._pending[connection] = now + HANDSHAKE_TIME
             self.add_cid(header.destination, connection)
             self.add_cid(connection.source_cid, connection)
             return connection
@@ -253,12 +296,40 @@ class Endpoint:
         self.connections.add(connection)
         return connection
 
+    def _end_handshakes(self, now: float) -> None:
+        while self._pending:
+            connection, end = next(iter(self._pending.items()))
+            if end > now:
+                return
+            self._settle(connection)
+            self.handshakes_given_up += 1
+            try:
+                connection.abandon("the handshake took too long", now)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:  # the handler has failed
+                self._faulted(connection, now)
+
+    def _settle(self, connection: Connection) -> None:
+        """Its handshake is no longer under way."""
+        if self._pending.pop(connection, None) is not None and self._door is not None:
+            self._door.crowd.settle(connection)
+
     def _forget(self, connection: Connection) -> None:
         for cid in connection.cids:
             self._by_cid.pop(cid, None)
         connection.cids.clear()
         self.connections.discard(connection)
-        self._pending.discard(connection)
+        self._settle(connection)
+        if self._door is not None:
+            self._door.crowd.leave(connection)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the heap's entries that nobody waits for, once they are many: each keeps its connection in memory."""
+        if len(self._heap) > 64 + 4 * len(self.connections):
+            self._heap[:] = [entry for entry in self._heap if entry[0] == entry[2].armed and not entry[2].finished]
+            heapq.heapify(self._heap)
 
     def _arm(self, connection: Connection, deadline: float | None, earliest: float) -> None:
         """See that the heap wakes us by `deadline`. An entry that is too early just looks again (idle timers move)."""
@@ -266,5 +337,6 @@ class Endpoint:
             return
         deadline = max(deadline, earliest)
         if deadline < connection.armed:
+            self._sweep()
             connection.armed = deadline
             heapq.heappush(self._heap, (deadline, next(self._order), connection))

@@ -1,7 +1,9 @@
-"""What a connection and its user say to each other."""
+"""What a connection and its user say to each other, and what it says to its endpoint."""
 
 import enum
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+_C = TypeVar("_C", contravariant=True)
 
 
 class CloseCode(enum.IntEnum):
@@ -43,3 +45,16 @@ class Handler(Protocol):
 
     def closed(self, cause: CloseCause, reason: str, now: float) -> None:
         """The connection is gone, `reason` in words. Not called after our own `close`."""
+
+
+class Owner(Protocol[_C]):
+    """The endpoint, as its connections see it."""
+
+    def mark_dirty(self, connection: _C) -> None:
+        """Something is queued: flush this connection at the end of the turn."""
+
+    def add_cid(self, cid: bytes, connection: _C) -> None:
+        """Packets to `cid` are for this connection."""
+
+    def drop_cid(self, cid: bytes) -> None:
+        """`cid` is no longer in use."""

@@ -44,6 +44,12 @@ class Path(NamedTuple):
     """UDP payload of the largest packet that is sent over it, in bytes."""
 
 
+IDLE_EVENTS = frozenset(
+    ("connection_credit", "stream_credit", "streams_available", "peer_blocked", "peer_migration", "path_validated")
+)
+"""What the core tells and nobody needs. A peer can provoke hundreds of them with one packet."""
+
+
 def has_begun(quic: QuicConnection) -> bool:
     """Whether there is anything to close: a server's connection begins with the first packet that it takes."""
     return _core(quic) is not None
@@ -80,6 +86,11 @@ def is_congested(quic: QuicConnection) -> bool:
     core, path = _core(quic), active_path(quic)
     window, in_flight = getattr(core, "congestion_window", None), getattr(core, "bytes_in_flight", 0)
     return window is not None and path is not None and bool(window - in_flight < path.payload)
+
+
+def unacknowledged(quic: QuicConnection) -> int:
+    """How many packets the core keeps a record of until they are acknowledged or lost; 0.1 ms for a thousand."""
+    return len(getattr(_core(quic), "outstanding_application_packets", ()))
 
 
 def datagram_limit(quic: QuicConnection) -> int | None:

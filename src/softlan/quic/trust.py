@@ -6,11 +6,12 @@ or a CA that signed it) or what the system trusts. The name is checked in every 
 """
 
 import datetime
+import functools
 import hashlib
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -30,12 +31,30 @@ class Credentials:
     """What the relay shows: a PEM chain, the leaf first, and its PEM private key."""
 
     chain: bytes
-    key: bytes
+    key: bytes = field(repr=False)
+
+    @functools.cached_property
+    def leaf(self) -> x509.Certificate:
+        """The relay's own certificate, the first of the chain."""
+        return x509.load_pem_x509_certificate(self.chain)
 
     @property
     def leaf_der(self) -> bytes:
         """The leaf certificate in DER: what an endpoint pins."""
-        return x509.load_pem_x509_certificate(self.chain).public_bytes(serialization.Encoding.DER)
+        return self.leaf.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def names(self) -> list[str]:
+        """What servers it is for: DNS names in lower case and IP addresses, sorted."""
+        return sorted(_names(self.leaf))
+
+    def days_left(self, now: datetime.datetime) -> int:
+        """Whole days until it ends; negative when it has ended."""
+        return (self.leaf.not_valid_after_utc - now).days
+
+    def holds(self, now: datetime.datetime) -> bool:
+        """Whether it is valid at that time."""
+        return self.leaf.not_valid_before_utc <= now < self.leaf.not_valid_after_utc
 
 
 @dataclass(frozen=True)
@@ -51,18 +70,23 @@ class Trust:
 
 
 def load_credentials(cert: Path, key: Path) -> Credentials:
-    """Read a PEM chain and key, and check that they belong together. Raises UsageError."""
+    """Read a PEM chain and key, and check that they belong together; both may be in one file. Raises UsageError."""
     chain, private = _read(cert, "--cert"), _read(key, "--key")
     try:
-        leaf = x509.load_pem_x509_certificate(chain)
+        certificates = x509.load_pem_x509_certificates(chain)
         secret = serialization.load_pem_private_key(private, None)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{cert} and {key} must be a PEM certificate and its unencrypted PEM key") from error
+    if len(certificates) != chain.count(b"-----BEGIN CERTIFICATE"):  # the parser passes over what has no end
+        raise UsageError(f"{cert} ends in the middle of a certificate; write it anew")
     if not isinstance(secret, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise UsageError(f"endpoints do not offer the kind of key in {key}; use an EC P-256 or RSA key")
-    if leaf.public_key() != secret.public_key():
+    if certificates[0].public_key() != secret.public_key():
         raise UsageError(f"the key in {key} does not belong to the certificate in {cert}")
-    return Credentials(chain, private)
+    # In the one form that the QUIC library reads: of a file with more in it, it would take the wrong part.
+    return Credentials(
+        b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates), private_pem(secret)
+    )
 
 
 def development_credentials(state_dir: Path, server_name: str, now: datetime.datetime) -> Credentials:
@@ -74,16 +98,15 @@ def development_credentials(state_dir: Path, server_name: str, now: datetime.dat
     names = list(dict.fromkeys(["localhost", _canonical(server_name)]))
     try:
         kept = load_credentials(cert_path, key_path)
-        leaf = x509.load_pem_x509_certificate(kept.chain)
-        if _names(leaf) >= set(names) and leaf.not_valid_after_utc - DEV_RENEW_BEFORE > now:
+        if _names(kept.leaf) >= set(names) and kept.leaf.not_valid_after_utc - DEV_RENEW_BEFORE > now:
             return kept
     except (UsageError, ValueError):
         pass  # none yet, or not one of ours: make it
     made = _make_development(names, now)
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(key_path, made.key, 0o600)
-        _write(cert_path, made.chain, 0o644)
+        replace_atomically(key_path, made.key, 0o600)
+        replace_atomically(cert_path, made.chain, 0o644)
     except OSError as error:
         raise HostError(
             "keep certificate",
@@ -123,6 +146,36 @@ def load_trust(pin: Path | None, server_name: str, now: datetime.datetime) -> Tr
     return Trust(server_name, fingerprint=hashlib.sha256(der).hexdigest())
 
 
+def write_der(path: Path, credentials: Credentials) -> None:
+    """Write the leaf in DER, for endpoints to pin. Raises HostError."""
+    try:
+        path.write_bytes(credentials.leaf_der)
+    except OSError as error:
+        raise HostError(
+            "write certificate",
+            f"cannot write {path}: {error.strerror}; give --dev-cert-der-out a file in a directory of yours",
+        ) from error
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    """A private key as PEM (PKCS #8), not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def replace_atomically(path: Path, data: bytes, mode: int) -> None:
+    """Write a file: there as a whole or not at all, and with these permissions from its beginning. Raises OSError."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    temporary.unlink(missing_ok=True)  # one that is there keeps the mode that it has
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
 def _make_development(names: Sequence[str], now: datetime.datetime) -> Credentials:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[-1][:64])])
@@ -140,10 +193,7 @@ def _make_development(names: Sequence[str], now: datetime.datetime) -> Credentia
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Credentials(
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
+    return Credentials(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
 
 def _canonical(name: str) -> str:
@@ -195,23 +245,3 @@ def _read(path: Path, flag: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror}); give {flag} a file that exists") from error
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.unlink(missing_ok=True)  # one that is there keeps the mode that it has
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.replace(path)
-
-
-def write_der(path: Path, credentials: Credentials) -> None:
-    """Write the leaf in DER, for endpoints to pin. Raises HostError."""
-    try:
-        path.write_bytes(credentials.leaf_der)
-    except OSError as error:
-        raise HostError(
-            "write certificate",
-            f"cannot write {path}: {error.strerror}; give --dev-cert-der-out a file in a directory of yours",
-        ) from error

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from softlan.client.doctor.verdicts import RelayLook
 from softlan.client.session import Identity
 from softlan.ctrl.messages import Role
 from softlan.net.address import HostPort
+from softlan.proto.keys import room_keys
 from softlan.quic import trust as trust_module
 from softlan.quic.trust import Trust
 
@@ -27,8 +29,8 @@ async def live(tmp_path: Path) -> AsyncIterator[LiveRelay]:
         yield relay
 
 
-async def look(live: LiveRelay, trust: Trust, *, join: bool = False) -> RelayLook:
-    return await look_at_relay(HostPort("127.0.0.1", live.port), trust, ME, join=join)
+async def look(live: LiveRelay, trust: Trust, *, join: bool = False, identity: Identity = ME) -> RelayLook:
+    return await look_at_relay(HostPort("127.0.0.1", live.port), trust, identity, join=join)
 
 
 async def test_a_relay_that_is_well(live: LiveRelay, tmp_path: Path) -> None:
@@ -52,14 +54,33 @@ async def test_without_a_room_nobody_is_disturbed(live: LiveRelay, tmp_path: Pat
 async def test_with_a_room_we_are_in_it_for_a_moment(live: LiveRelay, tmp_path: Path) -> None:
     seen = await look(live, live.trust(tmp_path), join=True)
     assert seen.welcome is not None
-    assert (seen.welcome.room, seen.welcome.gateway_present) == ("DEN", False)
+    assert (seen.welcome.room, seen.welcome.gateway_present, seen.welcome.sealed) == ("DEN", False, False)
+    assert not seen.refused
     await eventually(lambda: not live.relay.sessions, "the room is empty again")
+
+
+async def test_with_an_invitation_we_are_in_a_sealed_room(live: LiveRelay, tmp_path: Path) -> None:
+    keys = room_keys(bytes(32), "DEN")
+    invited = replace(ME, room_token=keys.token, frame_key=keys.frame_key)
+    seen = await look(live, live.trust(tmp_path), join=True, identity=invited)
+    assert seen.welcome is not None
+    assert seen.welcome.sealed
+
+
+async def test_a_room_that_is_there_with_another_secret(live: LiveRelay, tmp_path: Path) -> None:
+    keys, others = room_keys(bytes(32), "DEN"), room_keys(bytes(range(32)), "DEN")
+    async with live.peer() as member:
+        await member.join(room="DEN", room_token=keys.token, seal="00" * 16)
+        for identity in (ME, replace(ME, room_token=others.token, frame_key=others.frame_key)):
+            seen = await look(live, live.trust(tmp_path), join=True, identity=identity)
+            assert (seen.welcome, seen.refused, seen.reject) == (None, True, "unauthorized")
+            assert "token" in seen.trouble
 
 
 async def test_a_relay_that_says_no(tmp_path: Path) -> None:
     async with live_relay(tmp_path, redirect="192.0.2.9:443") as live:
         seen = await look(live, live.trust(tmp_path), join=True)
-    assert (seen.verified, seen.welcome, seen.reject) == (True, None, "redirect")
+    assert (seen.verified, seen.welcome, seen.refused, seen.reject) == (True, None, True, "redirect")
     assert seen.trouble
 
 

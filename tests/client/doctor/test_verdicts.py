@@ -4,6 +4,7 @@ import datetime
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from softlan.client.doctor.finding import Finding, Outcome
@@ -55,6 +56,12 @@ def test_all_is_well() -> None:
     assert found["relay answers"].found == "192.0.2.7 answers QUIC on UDP port 443 after 23 ms."
     assert found["certificate"].found == "The relay's certificate is accepted, and good for 100 more days."
     assert found["path"].found == "The path carries datagrams of 1440 bytes: an MTU of 1418."
+
+
+def test_a_sealed_room() -> None:
+    found = judged(replace(GOOD, welcome=msgspec.structs.replace(welcome(gateway=True), sealed=True)))
+    assert found["room"].found == "Room DEN lets us in, sealed, and has its LAN's gateway."
+    assert found["path"].found == "The path carries datagrams of 1440 bytes: an MTU of 1394 when sealed."
 
 
 def test_a_room_that_was_not_asked_for_is_not_judged() -> None:
@@ -179,12 +186,60 @@ TROUBLE: dict[str, tuple[RelayLook, dict[str, Any], str, Outcome, str, str]] = {
     "narrow": (replace(GOOD, budget=1168), {}, "path", W, "an MTU of 1146", "VPN"),
     "no gateway": (replace(GOOD, welcome=welcome(gateway=False)), {}, "room", W, "no gateway", "--room"),
     "full room": (
-        replace(GOOD, reject="room_full", trouble="room DEN is full"),
+        replace(GOOD, refused=True, reject="room_full", trouble="room DEN is full"),
         {},
         "room",
         F,
         "does not let us in: room DEN is full.",
         "Wait until",
+    ),
+    "wrong token": (
+        replace(GOOD, refused=True, reject="unauthorized", trouble="room DEN needs another room token"),
+        {"is_invited": True},
+        "room",
+        F,
+        "does not let us in: room DEN needs another room token.",
+        "Ask the party's host for the room's current invitation",
+    ),
+    "lost while joining": (
+        replace(GOOD, refused=True, trouble="the relay is silent"),
+        {},
+        "room",
+        F,
+        "does not let us in: the relay is silent.",
+        "Try again",
+    ),
+    "an invitation with a name that nobody knows": (
+        RelayLook(unresolved="cannot resolve relay.example.net: Name not known; check it"),
+        {"is_invited": True},
+        "relay's name",
+        F,
+        "(cannot resolve relay.example.net: Name not known).",
+        "for another invitation",
+    ),
+    "an invitation of before": (
+        replace(REFUSED, trouble="the relay could not be verified: Fingerprints did not match"),
+        {"is_invited": True},
+        "certificate",
+        F,
+        "shows another certificate than the invitation says",
+        "new invitation, made on the relay's machine",
+    ),
+    "an invitation without a pin": (
+        replace(REFUSED, trouble=SELF_SIGNED),
+        {"is_invited": True},
+        "certificate",
+        F,
+        "does not trust the relay's certificate, and the invitation pins none: unable to get local issuer",
+        "new invitation, made on the relay's machine",
+    ),
+    "no gateway for an invitation": (
+        replace(GOOD, welcome=welcome(gateway=False)),
+        {"is_invited": True},
+        "room",
+        W,
+        "no gateway",
+        "Ask the party's host",
     ),
 }
 
