@@ -27,12 +27,32 @@ tcpdump tcpdump
 unshare util-linux
 LIST
 missing=${missing# }
-[ -n "$missing" ] || exit 0
+
+# The tests' ACME server is in Debian's caddy. It is unpacked into build/, not installed: the package starts a web
+# server. That needs no root; and where it does not work out, the tests of it say so.
+get_caddy() {
+    command -v caddy >/dev/null && return
+    [ -x build/caddy/usr/bin/caddy ] && return
+    command -v apt-get >/dev/null || return 0
+    echo "unpacking caddy into build/caddy"
+    mkdir -p build/caddy
+    if [ "$(id -u)" = 0 ] && [ -z "$(apt-cache madison caddy)" ]; then
+        apt-get -qq -o Acquire::Retries=3 update || :
+    fi
+    (
+        cd build/caddy && rm -f caddy_*.deb &&
+            apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" download caddy &&
+            dpkg-deb --extract caddy_*.deb . && rm caddy_*.deb
+    ) || echo "caddy could not be had: tests that need an ACME server will say so" >&2
+}
+
+[ -n "$missing" ] || { get_caddy; exit 0; }
 
 install="apt-get install --no-install-recommends $missing"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "missing here, and tests and demo need it: $missing. As root: $install" >&2
     case $missing in python3-venv*) exit 1 ;; esac
+    get_caddy
     exit 0
 fi
 echo "installing: $missing"
@@ -43,3 +63,4 @@ apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 --no-install-recommends ins
     echo "$PYTHON cannot make a virtual environment even with python3-venv: use Debian's own, make PYTHON=/usr/bin/python3" >&2
     exit 1
 }
+get_caddy

@@ -1,0 +1,166 @@
+"""Keeps a certificate by ACME: the first one, and a new one whenever a third of its life is left."""
+
+import asyncio
+import contextlib
+import datetime
+import functools
+import importlib.util
+import random
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softlan.errors import HostError, SoftlanError, UsageError
+from softlan.net.address import HostPort
+from softlan.quic.trust import Credentials, load_credentials
+from softlan.relay.http01 import answering
+
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+FIRST_RETRY, LAST_RETRY = 60.0, 6 * 3600.0  # seconds; doubling. Let's Encrypt forgives five failures an hour
+HTTP_PORT = HostPort("", 80)
+CALENDAR = 60.0  # seconds between two looks at the calendar, which somebody may set
+
+
+@dataclass(frozen=True)
+class AcmeConfig:
+    """Whose certificate to get, and from whom."""
+
+    name: str
+    """The relay's DNS name."""
+    state_dir: Path
+    email: str | None = None
+    """For a new account: whom the CA may write to."""
+    directory: str = LETS_ENCRYPT
+    """URL of the ACME server's directory (RFC 8555, section 7.1.1)."""
+    authorities: Path | None = None
+    """PEM file of the CAs to trust in talking to that server; by default those that come with `requests`."""
+    listen: HostPort = HTTP_PORT
+    """Where to answer HTTP-01, by TCP. The server asks on port 80 of the name."""
+
+    @property
+    def directory_path(self) -> Path:
+        """Where what belongs to this ACME server is kept: a trial's certificate must not be taken for a real one."""
+        return self.state_dir / "acme" / re.sub(r"[^A-Za-z0-9.]+", "-", self.directory.partition("://")[2])[:100]
+
+    @property
+    def account_path(self) -> Path:
+        """The account's private key."""
+        return self.directory_path / "account.pem"
+
+    @property
+    def bundle_path(self) -> Path:
+        """Key and chain, in one file so that they always fit together."""
+        return self.directory_path / f"{self.name}.pem"
+
+
+Obtain = Callable[[AcmeConfig, dict[str, bytes]], Credentials]
+"""Gets a certificate, and blocks for that; what it is to be asked by HTTP-01 it puts into the dict, by path."""
+
+
+def require_library() -> None:
+    """Raise UsageError when the extra is not installed."""
+    if importlib.util.find_spec("acme") is None:
+        raise UsageError("--acme needs the library acme, which is not installed; pip install 'softlan[acme]'")
+
+
+def renewal_due(credentials: Credentials, now: datetime.datetime) -> bool:
+    """Whether a third of its life, or less, is left."""
+    begin, end = credentials.leaf.not_valid_before_utc, credentials.leaf.not_valid_after_utc
+    return now >= end - (end - begin) / 3
+
+
+class Renewal:
+    """Gets certificates, in a thread, with one attempt at a time; made in the running event loop."""
+
+    def __init__(self, config: AcmeConfig, log: Any, obtain: Obtain | None = None) -> None:
+        self._config = config
+        self._log = log
+        self._obtain = obtain if obtain is not None else _by_acme
+        self._hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Try again at once, if it is waiting for that."""
+        self._hurried.set()
+
+    def kept(self) -> Credentials | None:
+        """The certificate of last time, if it is still valid."""
+        try:
+            found = load_credentials(self._config.bundle_path, self._config.bundle_path)
+        except UsageError:
+            return None
+        return found if found.holds(_today()) else None
+
+    async def first(self) -> Credentials:
+        """Get a certificate, however often that must be tried. Raises HostError when this machine is at fault."""
+        self._log.info("acme.first", name=self._config.name, server=self._config.directory)
+        return await self._get(patient=False)
+
+    async def keep(self, shown: Credentials, show: Callable[[Credentials], None]) -> None:
+        """Renew it for as long as the task lives; each new one goes to `show`."""
+        while True:
+            while not renewal_due(shown, _today()):
+                await self._pause(CALENDAR)
+            shown = await self._get(patient=True)
+            show(shown)
+
+    async def _get(self, *, patient: bool) -> Credentials:
+        delay = FIRST_RETRY
+        while True:
+            answers: dict[str, bytes] = {}
+            try:
+                async with answering(self._config.listen, answers):
+                    found = await _in_thread(functools.partial(self._obtain, self._config, answers))
+                self._log.info("acme.obtained", name=self._config.name, days_left=found.days_left(_today()))
+                return found
+            except Exception as error:  # the other side's answers go through a library: whatever comes of them
+                if not patient and isinstance(error, HostError) and error.stage != "get certificate":
+                    raise  # a port or a directory, which will not mend itself
+                why = str(error) if isinstance(error, SoftlanError) else repr(error)[:300]
+            wait = delay * random.uniform(0.9, 1.1)
+            self._log.warning("acme.failed", why=why, again_in=f"{wait:.0f} s")
+            await self._pause(wait)
+            delay = min(2 * delay, LAST_RETRY)
+
+    async def _pause(self, seconds: float) -> None:
+        self._hurried.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds)
+
+
+def _by_acme(config: AcmeConfig, answers: dict[str, bytes]) -> Credentials:
+    from softlan.relay.acme import obtain
+
+    return obtain(config, answers)
+
+
+def _today() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+async def _in_thread(function: Callable[[], Credentials]) -> Credentials:
+    """As `asyncio.to_thread`, but the program's end does not wait for it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Credentials] = loop.create_future()
+
+    def settle(result: Credentials | None, error: Exception | None) -> None:
+        if future.done():  # nobody waits any more
+            return
+        if result is not None:
+            future.set_result(result)
+        elif error is not None:
+            future.set_exception(error)
+
+    def run() -> None:
+        result, fault = None, None
+        try:
+            result = function()
+        except Exception as error:  # for whoever waits
+            fault = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
+            loop.call_soon_threadsafe(settle, result, fault)
+
+    threading.Thread(target=run, name="acme", daemon=True).start()
+    return await future
