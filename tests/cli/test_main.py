@@ -13,8 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.tools import require_tool
 
+from softlan.client.invitation import Invitation
 from softlan.demo.netns import Lab, Namespace
 from softlan.demo.processes import Process, environment
+from softlan.net.address import HostPort
 from softlan.quic.trust import Credentials, development_credentials
 
 FAILED, USAGE = 1, 2
@@ -22,6 +24,7 @@ PATIENCE = 15.0  # seconds; a command that waits for something would wait longer
 
 RELAY = ("softlan", "relay", "--listen", "127.0.0.1:0")
 CLIENT = ("softlan", "client", "--relay", "127.0.0.1", "--room", "DEN")
+INVITATION = Invitation(HostPort("127.0.0.1", 443), "DEN", None, bytes(32), bytes(32)).text()
 GATEWAY = ("softlan", "gateway", "--relay", "127.0.0.1", "--room", "DEN")
 
 
@@ -30,7 +33,7 @@ def command(*argv: str) -> list[str]:
     return [str(Path(sys.executable).with_name(argv[0])), *argv[1:]]
 
 
-def complaint(directory: Path, argv: list[str], status: int) -> str:
+def complaint(directory: Path, argv: list[str], status: int, **variables: str) -> str:
     """Run what must fail with `status`, in an empty home; return the one line that it said."""
     home = {"XDG_STATE_HOME": str(directory / "home"), "HOME": str(directory / "home")}
     done = subprocess.run(
@@ -41,7 +44,7 @@ def complaint(directory: Path, argv: list[str], status: int) -> str:
         check=False,
         timeout=PATIENCE,
         cwd=directory,
-        env={**environment(), **home},
+        env={**environment(), **home, **variables},
     )
     assert (done.returncode, done.stdout) == (status, "")
     assert re.fullmatch(r"softlan: [^\n]+\n", done.stderr), done.stderr
@@ -63,7 +66,18 @@ def credentials(tmp_path: Path) -> Credentials:
 USAGE_ERRORS = {
     "unknown command": ("softlan join", ["join", "relay, gateway, client", "see softlan --help"]),
     "unknown flag": ("softlan relay --port 443", ["--port", "see softlan relay --help"]),
-    "unknown flag for a missing one": ("softlan client --relay x --rom DEN", ["--room is missing", "--rom"]),
+    "unknown flag for a missing one": ("softlan gateway --room DEN --ifac eth0", ["--iface is missing", "--ifac"]),
+    "unknown flag of an endpoint": ("softlan client --relay x --rom DEN", ["--rom", "see softlan client --help"]),
+    "an invitation without its flag": ("softlan client softlan1_AAAA", ["an invitation goes behind --invite"]),
+    "an invitation that is cut off": ("softlan client --invite softlan1_AAAA", ["cut off or changed"]),
+    "an invitation and a relay": ("softlan client --invite softlan1_AAAA --relay x", ["--invite and --relay"]),
+    "an invitation on standard input": ("softlan client --invite -", ["this is no invitation"]),
+    "an invitation that was forgotten": ("softlan client --invite", ["--invite needs a value"]),
+    "a flag for an invitation": ("softlan client --invite --no-seal", ["this is no invitation"]),
+    "an invitation's file": ("softlan doctor --invite garbage.pem", ["write @garbage.pem"]),
+    "missing invitation": ("softlan gateway --iface lo --invite @no", ["cannot read no"]),
+    "no invitation": ("softlan room show @garbage.pem", ["this is no invitation"]),
+    "no room to invite to": ("softlan room new --relay x", ["ROOM is missing", "see softlan room new --help"]),
     "unknown flag of an alias": ("lanparty-relay --port 443", ["--port", "see lanparty-relay --help"]),
     "missing flag": ("softlan gateway --relay x --room DEN", ["--iface is missing", "see softlan gateway --help"]),
     "missing flag of an alias": ("lanparty-gateway --relay x --room DEN", ["--iface is missing", "lanparty-gateway"]),
@@ -89,8 +103,9 @@ USAGE_ERRORS = {
     "flag of Windows": ("softlan client --relay x --room DEN --metric 3", ["--metric", "Windows"]),
     "another flag of Windows": ("softlan client --relay x --room DEN --allow-inbound", ["--allow-inbound", "Windows"]),
     "status interval": ("softlan client --relay x --room DEN --status-interval 0", ["--status-interval", "3600"]),
-    "client without a relay": ("softlan client", ["--relay and --room are missing", "softlan client --help"]),
-    "doctor without a relay": ("softlan doctor", ["--relay is missing", "see softlan doctor --help"]),
+    "client without a relay": ("softlan client", ["--invite is missing", "--relay and --room"]),
+    "client without a room": ("softlan client --relay x", ["--room is missing"]),
+    "doctor without a relay": ("softlan doctor", ["--invite is missing", "--relay"]),
     "doctor's room": ("softlan doctor --relay x --room a/b", ["--room", "a/b"]),
     "listen address": ("softlan relay --listen example.net:443", ["example.net", "443/udp"]),
     "listen protocol": ("softlan relay --listen 443/tcp", ["tcp", "443/udp"]),
@@ -119,6 +134,13 @@ def test_a_wrong_command_line(name: str, tmp_path: Path) -> None:
     for word in words:
         assert word in said
     assert not (tmp_path / "home").exists()  # nothing is kept of it
+
+
+def test_an_invitation_in_the_environment(tmp_path: Path) -> None:
+    said = complaint(tmp_path, command("softlan", "client"), USAGE, SOFTLAN_INVITE="softlan1_AAAA")
+    assert "cut off or changed" in said
+    said = complaint(tmp_path, command("softlan", "client", "--room", "DEN"), USAGE, SOFTLAN_INVITE=INVITATION)
+    assert "SOFTLAN_INVITE and --room" in said
 
 
 def test_a_key_of_another_certificate(tmp_path: Path, credentials: Credentials) -> None:
@@ -177,6 +199,7 @@ def test_an_identity_that_was_damaged(tmp_path: Path) -> None:
     [
         "softlan client --list-tap-adapters",
         "softlan service install --relay 127.0.0.1 --room DEN",
+        f"softlan service install --invite {INVITATION}",
         "softlan service run --relay 127.0.0.1 --room DEN",
         "softlan service remove",
     ],
@@ -291,9 +314,12 @@ def test_state_is_kept_where_the_system_wants_it(tmp_path: Path, monkeypatch: py
 # Help
 
 COMMON = ["--state-dir", "--log-level", "--log-format"]
-ENDPOINT = ["--relay", "--room", "--server-name", "--relay-ca-cert", *COMMON]
+ENDPOINT = ["--invite", "--no-seal", "--relay", "--room", "--server-name", "--relay-ca-cert", *COMMON]
 HELP = {
-    "softlan": ["relay", "gateway", "client", "demo", "--version", "--help"],
+    "softlan": ["relay", "room", "gateway", "client", "doctor", "demo", "--version", "--help"],
+    "softlan room": ["new", "show"],
+    "softlan room new": ["ROOM", "--relay", "--server-name", "--relay-ca-cert", "--no-pin", "--out", "--qr"],
+    "softlan room show": ["INVITATION", "--qr", "--relay-config"],
     "softlan relay": [
         *("--listen", "--server-name", "--cert", "--key", "--dev-cert-der-out", "--redirect", "--max-rooms"),
         *("--max-peers", "--max-room-peers", "--room-mtu", "--allow-universal-macs", "--frame-log", *COMMON),

@@ -3,18 +3,34 @@
 import asyncio
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from softlan.cli.options import LogOptions, PlayerOptions, RelayOptions, client_config
-from softlan.cli.windows_service import LOG_LIMIT, RETRY, command_line, keep_running, open_log
+from softlan.cli.windows_service import (
+    LOG_LIMIT,
+    RETRY,
+    command_line,
+    install,
+    keep_running,
+    kept_invitation,
+    open_log,
+    remove,
+    service_directory,
+)
 from softlan.client import service
+from softlan.client.invitation import Invitation
 from softlan.client.service import ClientConfig
-from softlan.errors import HostError, RemoteError
+from softlan.errors import HostError, RemoteError, UsageError
+from softlan.host import kernel32, powershell, scm
+from softlan.host.powershell import Done
 from softlan.host.scm import ServiceControl
+from softlan.net.address import HostPort
 
-TARGET = RelayOptions("192.0.2.7", "DEN")
+TARGET = RelayOptions(relay="192.0.2.7", room="DEN")
+INVITATION = Invitation(HostPort("192.0.2.7", 443), "DEN", None, bytes(32), bytes(range(32)))
 
 
 def test_a_command_line_without_flags() -> None:
@@ -26,7 +42,7 @@ def test_a_command_line_with_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", r"C:\Program Files\softlan\softlan.exe")
-    target = RelayOptions("192.0.2.7", "DEN", relay_ca_cert=Path("relay.der"))
+    target = RelayOptions(relay="192.0.2.7", room="DEN", relay_ca_cert=Path("relay.der"))
     player = PlayerOptions(tap_name="Ethernet 7", metric=3, discovery=False, allow_inbound=True)
     line = command_line(target, player, Path("state"), LogOptions(log_level="debug"))
     assert line == (
@@ -35,6 +51,134 @@ def test_a_command_line_with_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         '"--tap-name=Ethernet 7" --metric=3 --no-discovery --allow-inbound --log-level=debug '
         f"--state-dir {tmp_path / 'state'}"
     )
+
+
+def test_a_command_line_with_an_invitation_names_its_file() -> None:
+    target = RelayOptions(invite=r"@C:\party\invitation.txt", no_seal=True)
+    line = command_line(target, PlayerOptions(), None, LogOptions())
+    assert line.endswith(r"service run --invite=@C:\party\invitation.txt --no-seal")
+
+
+# The invitation's file
+
+
+class Icacls:
+    """Stands for icacls: notes what it was asked, and what the file had in it at that moment."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.asked: list[tuple[list[str], str]] = []
+        self._status = status
+
+    def __call__(self, argv: list[str], variables: Mapping[str, str]) -> Done:
+        self.asked.append((argv, Path(argv[1]).read_text()))
+        return Done(self._status, "", "access\r\nis denied\r\n" if self._status else "")
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Icacls:
+    """As much of Windows as there has to be."""
+    icacls = Icacls()
+    monkeypatch.setattr(kernel32, "system_directory", lambda: str(tmp_path / "System32"))
+    monkeypatch.setattr(powershell, "run_process", icacls)
+    monkeypatch.delenv("SOFTLAN_INVITE", raising=False)
+    return icacls
+
+
+def test_only_administrators_and_the_system_may_read_it(windows: Icacls, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "invitation.txt"
+    with kept_invitation(path, INVITATION.text()):
+        assert path.read_text() == f"{INVITATION.text()}\n"
+    ((argv, content),) = windows.asked
+    # Well-known SIDs: the names of these two are other ones in every language.
+    assert argv == [
+        str(tmp_path / "System32" / "icacls.exe"),
+        str(path),
+        *("/inheritance:r", "/grant:r", "*S-1-5-18:F", "*S-1-5-32-544:F"),
+    ]
+    assert content == ""
+    assert [file.name for file in path.parent.iterdir()] == ["invitation.txt"]
+
+
+def test_a_file_that_cannot_be_protected_is_not_left(tmp_path: Path) -> None:
+    path = tmp_path / "invitation.txt"
+    with (
+        pytest.raises(HostError, match=r"cannot protect .*: access is denied"),
+        kept_invitation(path, INVITATION.text(), Icacls(5)),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(HostError, match="run it as administrator"),
+        kept_invitation(tmp_path / "file" / "invitation.txt", INVITATION.text(), Icacls()),
+    ):
+        pass
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command lines of services that were registered."""
+    lines: list[str] = []
+    monkeypatch.setattr(scm, "install", lines.append)
+    return lines
+
+
+GIVEN: dict[str, Callable[[Path, pytest.MonkeyPatch], RelayOptions]] = {
+    "text": lambda path, patch: RelayOptions(invite=INVITATION.text()),
+    "file": lambda path, patch: RelayOptions(invite=f"@{path}"),
+    "environment": lambda path, patch: patch.setenv("SOFTLAN_INVITE", INVITATION.text()) or RelayOptions(),
+}
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("how", GIVEN)
+def test_the_registry_gets_no_secret(
+    how: str, registered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "given.invite"
+    given.write_text(INVITATION.text())
+    install(target=GIVEN[how](given, monkeypatch))
+    path = service_directory(None) / "invitation.txt"
+    assert path == tmp_path / "System32/config/systemprofile/AppData/Local/softlan/invitation.txt"
+    (line,) = registered
+    assert f"--invite=@{path}" in line
+    assert path.read_text().strip() == INVITATION.text()
+    for text in (line, *capsys.readouterr()):
+        assert INVITATION.text() not in text
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_service_that_is_there_already_keeps_its_invitation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def exists(line: str) -> None:
+        raise UsageError("the service softlan exists already")
+
+    monkeypatch.setattr(scm, "install", exists)
+    (tmp_path / "invitation.txt").write_text("the old one")
+    with pytest.raises(UsageError, match="exists already"):
+        install(target=RelayOptions(invite=INVITATION.text()), state_dir=tmp_path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"invitation.txt": "the old one"}
+
+
+@pytest.mark.usefixtures("windows")
+def test_an_invitation_goes_with_its_service(
+    registered: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scm, "remove", lambda: None)
+    for state_dir in (None, tmp_path / "state"):
+        install(target=RelayOptions(invite=INVITATION.text()), state_dir=state_dir)
+        path = service_directory(state_dir) / "invitation.txt"
+        assert path.exists()
+        remove(state_dir=state_dir)
+        assert not path.exists()
+    remove()
+
+
+def test_single_flags_need_no_file(registered: list[str]) -> None:
+    install(target=TARGET)
+    assert "--relay=192.0.2.7 --room=DEN" in registered[0]
 
 
 @pytest.fixture

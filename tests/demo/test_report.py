@@ -18,6 +18,7 @@ def measured() -> Measurements:
         player_leg=Rtt(10, 10, 0.04, 0.06, 0.1),
         gateway_leg=Rtt(10, 10, 0.05, 0.07, 0.1),
         found=[Found("source", "10.77.0.10", 2.34, "a server")],
+        is_sealed=True,
         frames={Action.FORWARDED: 90, Action.FILTERED: 4},
         drops={"switch_control": 4},
     )
@@ -33,6 +34,7 @@ def test_the_table_has_what_was_measured() -> None:
         ("  player to relay", "0.06 ms (0.04 to 0.10, 10 of 10 answered)"),
         ("  gateway to relay", "0.07 ms (0.05 to 0.10, 10 of 10 answered)"),
         ("source", "a server (10.77.0.10, 2.3 ms)"),
+        ("room", "sealed: the relay cannot read it"),
         ("frames", "90 forwarded, 4 filtered"),
         ("  not forwarded", "4 switch_control"),
     ]

@@ -50,6 +50,7 @@ def kept(temporary: Path) -> Iterator[str]:
 
 def test_a_party_that_is_kept_can_be_looked_at_and_ended(kept: str, temporary: Path) -> None:
     assert re.search(r"RTT through the tunnel .* 10 of 10 answered", kept)
+    assert "sealed: the relay cannot read it" in kept
     assert re.search(r"frames .* [1-9]\d* forwarded", kept)
     (look,) = re.findall(r"ip netns exec (sl\d+-)player ip address show (\w+)", kept)
     player = netns.Namespace(look[0] + "player")
@@ -58,6 +59,7 @@ def test_a_party_that_is_kept_can_be_looked_at_and_ended(kept: str, temporary: P
     assert any(address.startswith("10.77.0.") for address in link.addresses)
     running = [pid for namespace in netns.labs()[_owner(look[0])] for pid in namespace.pids()]
     assert len(running) == 5  # DHCP server, LAN host, relay, gateway, client
+    assert_by_invitation(temporary, running)
     assert not set(netns.sweep()) & {player.name}, "a kept party has a living owner"
 
     ended = subprocess.run([*DEMO, "--end"], capture_output=True, text=True, check=True, timeout=60)
@@ -65,6 +67,17 @@ def test_a_party_that_is_kept_can_be_looked_at_and_ended(kept: str, temporary: P
     assert _owner(look[0]) not in netns.labs()
     assert not any(_lives(pid) for pid in running)
     assert list(temporary.iterdir()) == []
+
+
+def assert_by_invitation(temporary: Path, running: list[int]) -> None:
+    """Gateway and client have come by the invitation, which neither a process list nor a log shows."""
+    (file,) = temporary.glob("softlan-demo-*/DEMO.invite")
+    assert file.stat().st_mode & 0o777 == 0o600
+    secret = file.read_text().strip()
+    lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in running]
+    assert sum(f"@{file}" in line for line in lines) == 2
+    for text in (*lines, *(log.read_text() for log in file.parent.glob("*.log"))):
+        assert secret not in text
 
 
 def test_a_party_in_a_user_namespace_can_be_looked_at_and_ended_from_outside(temporary: Path) -> None:
@@ -99,11 +112,11 @@ def test_a_step_that_fails_is_named_with_what_the_processes_said(temporary: Path
     program = "import sys; from softlan.demo import run, services; services.ROOM = 'a/b'; sys.exit(run.run_demo())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert "FAILED  start the gateway: gateway ended with status 2: " in done.stdout
+    assert "FAILED  make an invitation: softlan room new: softlan: 'a/b' cannot be a room" in done.stdout
     assert "relay.listening" in done.stdout, "the relay's log is shown"
     (logs,) = temporary.iterdir()
     assert f"All of it is in {logs}" in done.stdout
-    assert (logs / "gateway.log").exists()
+    assert (logs / "invite.log").exists()
 
 
 def _owner(prefix: str) -> int:

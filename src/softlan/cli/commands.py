@@ -9,6 +9,7 @@ from softlan import __version__
 from softlan.cli.doctor import doctor
 from softlan.cli.options import (
     DEFAULT_PLAYER,
+    NOWHERE,
     LogOptions,
     PlayerOptions,
     RelayOptions,
@@ -18,6 +19,7 @@ from softlan.cli.options import (
     tunnel_config,
 )
 from softlan.cli.relay import relay
+from softlan.cli.room import room
 from softlan.cli.windows_service import service
 from softlan.errors import UsageError
 
@@ -36,7 +38,7 @@ app.command(relay)
 @app.command
 def gateway(
     *,
-    target: RelayOptions,
+    target: RelayOptions = NOWHERE,
     iface: Annotated[str, Parameter(name=["--iface", "--interface"])],
     policy: Literal["on", "off", "log"] = "on",
     config: Path | None = None,
@@ -67,21 +69,21 @@ def gateway(
     from softlan.gateway.second_look import LookMode
     from softlan.gateway.service import GatewayConfig, run
 
-    rules = rooms.settings(target.room).policy
+    rules = rooms.settings(tunnel.identity.room).policy
     run(GatewayConfig(tunnel, iface, rules, LookMode(policy), FrameLogMode(log.frame_log)))
 
 
 @app.command
 def client(
     *,
-    target: RelayOptions | None = None,
+    target: RelayOptions = NOWHERE,
     player: PlayerOptions = DEFAULT_PLAYER,
     list_tap_adapters: Annotated[bool, Parameter(negative="")] = False,
     status_interval: float = 5.0,
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
 ) -> None:
-    """Join a room as a player (as root, on Windows as administrator). --relay and --room are required.
+    """Join a room as a player (as root, on Windows as administrator).
 
     Parameters
     ----------
@@ -96,8 +98,6 @@ def client(
     if list_tap_adapters:
         print_tap_adapters()
         return
-    if target is None:
-        raise UsageError("--relay and --room are missing; see softlan client --help")
     if not 1 <= status_interval <= 3600:
         raise UsageError("--status-interval must be 1 to 3600 seconds")
     config = client_config(target, player, log, state_dir)
@@ -120,6 +120,7 @@ def print_tap_adapters() -> None:
         print("no TAP-Windows6 adapter is installed")
 
 
+app.command(room)
 app.command(doctor)
 app.command(service)
 

@@ -2,19 +2,14 @@
 
 import json
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from softlan.cli.options import DEFAULT_TAP, SOFTWARE, TapOptions, checked_server_name
+from softlan.cli.options import DEFAULT_TAP, NOWHERE, SOFTWARE, RelayOptions, TapOptions, destination
 from softlan.client.doctor.finding import Finding, Outcome
-from softlan.ctrl.messages import room_ok
-from softlan.errors import UsageError
-from softlan.net.address import parse_relay
 
 _MARKS = {
     Outcome.OK: ("ok", "green"),
@@ -24,28 +19,15 @@ _MARKS = {
 }
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class DoctorTarget:
-    """The relay to look at, and perhaps a room."""
-
-    relay: str
-    """The relay: a DNS name or an address, with a port if it is not 443."""
-    room: str | None = None
-    """Look into this room too, as a player for a moment."""
-    server_name: str | None = None
-    """The name in the relay's certificate; by default the relay's own name."""
-    relay_ca_cert: Path | None = None
-    """The relay's certificate, or a CA that signed it (DER or PEM); by default what the system trusts."""
-
-
 def doctor(
     *,
-    target: DoctorTarget,
+    target: RelayOptions = NOWHERE,
     tap: TapOptions = DEFAULT_TAP,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Check this machine, its network and the relay, and say what to do about what is wrong.
+
+    With an invitation, or with --room, it also looks into the room, as a player for a moment.
 
     Parameters
     ----------
@@ -56,18 +38,20 @@ def doctor(
     from softlan.obs.logging import configure
 
     configure("console", "error")  # what goes wrong is a finding, not a line of the log
-    relay = parse_relay(target.relay)
-    if target.room is not None and not room_ok(target.room):
-        raise UsageError(f"--room {target.room!r}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
+    where = destination(target)
     config = DoctorConfig(
-        relay=relay,
-        server_name=relay.host if target.server_name is None else checked_server_name(target.server_name),
-        pin=target.relay_ca_cert,
-        room=target.room,
+        relay=where.relay,
+        server_name=where.server_name,
+        pin=where.ca_cert,
+        room=where.room,
         software=SOFTWARE,
         tap_name=tap.checked_name(),
         tap_instance_id=tap.tap_instance_id,
         metric=tap.metric,
+        fingerprint=where.pin,
+        room_token=where.room_token,
+        frame_key=where.frame_key,
+        is_invited=where.is_invited,
     )
     findings = examine(config)
     if json_:

@@ -60,7 +60,9 @@ def run(arguments: Sequence[str], alias: str | None = None) -> int:
 
 
 def _tell(message: str, status: int) -> int:
-    print(f"softlan: {message}", file=sys.stderr)
+    from softlan.obs.logging import without_invitations
+
+    print(f"softlan: {without_invitations(message)}", file=sys.stderr)
     return status
 
 
@@ -72,6 +74,8 @@ def _what(error: CycloptsError) -> str:
             return f"{error.keyword} needs a value"
         unknown = next((token for token in unused if token.startswith("-")), None)
         return f"{error.argument.name} is missing" + (f", and there is no {unknown}" if unknown else "")
+    if any(token.startswith("softlan1_") for token in unused):
+        return "an invitation goes behind --invite"
     if isinstance(error, UnusedCliTokensError):
         return f"do not know what to do with {' '.join(unused)!a}"
     return " ".join(str(error).split()).rstrip(".?")

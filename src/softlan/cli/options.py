@@ -3,7 +3,7 @@
 import datetime
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,13 +11,15 @@ import platformdirs
 from cyclopts import Parameter
 
 from softlan import __version__
+from softlan.cli.invited import VARIABLE, from_environment, read_invitation
+from softlan.client.invitation import Invitation
 from softlan.client.session import Identity
 from softlan.client.tunnel import TunnelConfig
 from softlan.ctrl.messages import Role, room_ok
 from softlan.errors import UsageError
-from softlan.net.address import DEFAULT_PORT, parse_relay
+from softlan.net.address import DEFAULT_PORT, HostPort, parse_relay
 from softlan.obs.logging import configure
-from softlan.quic.trust import load_trust
+from softlan.quic.trust import Trust, load_trust
 
 if TYPE_CHECKING:
     from softlan.client.service import ClientConfig
@@ -45,16 +47,23 @@ class LogOptions:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class RelayOptions:
-    """Which relay and which room."""
+    """Which relay and which room: an invitation, or single flags."""
 
-    relay: str
-    """The relay: a DNS name or an address, with a port if it is not 443."""
-    room: str
-    """The room: 1 to 32 of A-Z a-z 0-9 _ and -, the same for everyone in the party."""
+    invite: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = field(default=None, repr=False)
+    """An invitation: @FILE for the file that holds it, - for standard input, or its text; also SOFTLAN_INVITE."""
+    relay: str | None = None
+    """Without an invitation, the relay: a DNS name or an address, with a port if it is not 443."""
+    room: str | None = None
+    """Without an invitation, the room: 1 to 32 of A-Z a-z 0-9 _ and -, the same for everyone in the party."""
     server_name: str | None = None
-    """The name in the relay's certificate; by default the relay's own name."""
+    """Without an invitation, the name in the relay's certificate; by default the relay's own name."""
     relay_ca_cert: Path | None = None
-    """The relay's certificate, or a CA that signed it (DER or PEM); by default what the system trusts."""
+    """The relay's certificate, or a CA that signed it; by default what the invitation pins, or the system trusts."""
+    no_seal: Annotated[bool, Parameter(negative="")] = False
+    """Do not seal frames, for a room that the relay's operator keeps plain; the relay can read them then."""
+
+
+NOWHERE = RelayOptions()
 
 
 @Parameter(name="*")
@@ -127,17 +136,82 @@ def checked_server_name(text: str) -> str:
     return named.host
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Which relay, what it must show, and which room."""
+
+    relay: HostPort
+    server_name: str
+    """The name in the relay's certificate."""
+    room: str | None
+    ca_cert: Path | None = None
+    """The file of --relay-ca-cert."""
+    pin: bytes | None = None
+    """An invitation's pin."""
+    room_token: str | None = field(default=None, repr=False)
+    """Derived from an invitation's secret."""
+    frame_key: bytes | None = field(default=None, repr=False)
+    """The same; None when frames are not to be sealed."""
+    is_invited: bool = False
+    """Whether all of this was in an invitation."""
+
+    def trust(self, now: datetime.datetime) -> Trust:
+        """What to accept of the relay. Raises UsageError when the file of --relay-ca-cert will not do."""
+        if self.pin is not None:
+            return Trust(self.server_name, fingerprint=self.pin.hex())
+        return load_trust(self.ca_cert, self.server_name, now)
+
+
+def invitation_of(options: RelayOptions) -> Invitation | None:
+    """Read the invitation; None when single flags are given. Raises UsageError, also when it is neither, or both."""
+    given, source = options.invite, "--invite"
+    if given is None and options.relay is None:
+        given, source = from_environment(), VARIABLE
+        if given is None:
+            flags = "--relay" if options.room is not None else "--relay and --room"
+            raise UsageError(f"--invite is missing, or {flags}; ask the party's host for an invitation")
+    if given is None:
+        return None
+    for name in ("relay", "room", "server_name"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"{source} and --{name.replace('_', '-')} do not go together: an invitation has it all")
+    invitation = read_invitation(given)
+    if invitation.pin is not None and options.relay_ca_cert is not None:
+        raise UsageError("the invitation names the relay's one certificate already: leave out --relay-ca-cert")
+    return invitation
+
+
+def destination(options: RelayOptions) -> Destination:
+    """Read the invitation, or else the single flags; --room may be missing among these. Raises UsageError."""
+    invitation = invitation_of(options)
+    if invitation is not None:
+        keys = invitation.keys()
+        return Destination(
+            invitation.relay,
+            invitation.server_name or invitation.relay.host,
+            invitation.room,
+            options.relay_ca_cert,
+            pin=invitation.pin,
+            room_token=keys.token if keys is not None else None,
+            frame_key=keys.frame_key if keys is not None and not options.no_seal else None,
+            is_invited=True,
+        )
+    assert options.relay is not None
+    relay = parse_relay(options.relay)
+    if options.room is not None and not room_ok(options.room):
+        raise UsageError(f"--room {options.room!r}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
+    server_name = relay.host if options.server_name is None else checked_server_name(options.server_name)
+    return Destination(relay, server_name, options.room, options.relay_ca_cert)
+
+
 def tunnel_config(options: RelayOptions, role: Role, mac: bytes | None, state_dir: Path) -> TunnelConfig:
     """Check the flags and read the certificate. Raises UsageError."""
-    relay = parse_relay(options.relay)
-    if not room_ok(options.room):
-        raise UsageError(f"--room {options.room!r}: a room is 1 to 32 characters of A-Z a-z 0-9 _ and -")
-    now = datetime.datetime.now(datetime.UTC)
-    server_name = relay.host if options.server_name is None else checked_server_name(options.server_name)
-    trust = load_trust(options.relay_ca_cert, server_name, now)
-    return TunnelConfig(
-        relay=relay, trust=trust, identity=Identity(role, options.room, mac, SOFTWARE), state_dir=state_dir
-    )
+    where = destination(options)
+    if where.room is None:
+        raise UsageError("--room is missing; it is the same for everyone in the party")
+    trust = where.trust(datetime.datetime.now(datetime.UTC))
+    identity = Identity(role, where.room, mac, SOFTWARE, where.room_token, where.frame_key)
+    return TunnelConfig(relay=where.relay, trust=trust, identity=identity, state_dir=state_dir)
 
 
 def client_config(

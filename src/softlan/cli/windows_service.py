@@ -3,7 +3,8 @@
 import contextlib
 import subprocess
 import sys
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -11,11 +12,13 @@ from cyclopts import App
 
 from softlan.cli.options import (
     DEFAULT_PLAYER,
+    NOWHERE,
     LogOptions,
     PlayerOptions,
     RelayOptions,
     StateDir,
     client_config,
+    invitation_of,
     state_directory,
 )
 from softlan.errors import HostError, RemoteError, SoftlanError, UsageError
@@ -23,6 +26,7 @@ from softlan.obs.logging import configure, get_logger
 
 if TYPE_CHECKING:
     from softlan.client.service import ClientConfig
+    from softlan.host.powershell import Runner
     from softlan.host.scm import ServiceControl
 
 service = App(name="service", help="Run the client as a service of Windows (as administrator).")
@@ -31,13 +35,16 @@ LOG_NAME = "service.log"
 LOG_LIMIT = 4 << 20
 """Bytes from which on a start puts the log aside."""
 
+INVITATION_NAME = "invitation.txt"
+_READERS = ("*S-1-5-18:F", "*S-1-5-32-544:F")  # the local system, and administrators
+
 RETRY = 15.0  # seconds until the client is tried again after a fault of this machine: at boot the network comes late
 
 
 @service.command
 def install(
     *,
-    target: RelayOptions,
+    target: RelayOptions = NOWHERE,
     player: PlayerOptions = DEFAULT_PLAYER,
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
@@ -46,25 +53,38 @@ def install(
     from softlan.host.scm import SERVICE_NAME
     from softlan.host.scm import install as register
 
+    invitation = invitation_of(target)
+    if invitation is not None:
+        target = replace(target, invite=invitation.text())
     client_config(target, player, log, None, check_only=True)
-    register(command_line(target, player, state_dir, log))
+    if invitation is None:
+        register(command_line(target, player, state_dir, log))
+    else:
+        path = service_directory(state_dir) / INVITATION_NAME
+        with kept_invitation(path, invitation.text()):
+            register(command_line(replace(target, invite=f"@{path}"), player, state_dir, log))
     print(f"the service {SERVICE_NAME} is registered and started; its log is {LOG_NAME} in its state directory")
 
 
 @service.command
-def remove() -> None:
-    """Stop the service and take it off Windows' list."""
+def remove(*, state_dir: StateDir = None) -> None:
+    """Stop the service and take it off Windows' list, and delete the invitation that it was given."""
     from softlan.host.scm import SERVICE_NAME
     from softlan.host.scm import remove as unregister
 
     unregister()
+    path = service_directory(state_dir) / INVITATION_NAME
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise HostError("remove", f"the service is removed, but not its invitation {path}: {error.strerror}") from error
     print(f"the service {SERVICE_NAME} is removed")
 
 
 @service.command
 def run(
     *,
-    target: RelayOptions,
+    target: RelayOptions = NOWHERE,
     player: PlayerOptions = DEFAULT_PLAYER,
     state_dir: StateDir = None,
     log: LogOptions = LogOptions(),
@@ -135,6 +155,61 @@ async def _keep_running(config: "ClientConfig", control: "ServiceControl", retry
             get_logger("service").info("stopped")
             return 0
         raise
+
+
+def service_directory(state_dir: Path | None) -> Path:
+    """Where the service has its state: by default in the local system's profile. Raises HostError off Windows."""
+    if state_dir is not None:
+        return state_dir.absolute()
+    from softlan.host.kernel32 import system_directory
+
+    return Path(system_directory(), "config", "systemprofile", "AppData", "Local", "softlan")
+
+
+@contextlib.contextmanager
+def kept_invitation(path: Path, text: str, run: "Runner | None" = None) -> Iterator[None]:
+    """Write an invitation for the service; if the block fails, the file that was there is back.
+
+    Raises HostError.
+    """
+    aside = path.with_suffix(".old")
+    try:
+        _write_protected(path, aside, text, run)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            if aside.exists():
+                aside.replace(path)
+        raise
+    with contextlib.suppress(OSError):
+        aside.unlink(missing_ok=True)
+
+
+def _write_protected(path: Path, aside: Path, text: str, run: "Runner | None") -> None:
+    """Write what only administrators and the local system may read: anyone can ask for a service's command line.
+
+    The access list is set while the file is empty: it inherits nothing, and has these two by their well-known SIDs
+    (learn.microsoft.com: icacls; Well-known SIDs).
+    """
+    from softlan.host.durable import private_directory
+    from softlan.host.kernel32 import system_directory
+    from softlan.host.powershell import run_process
+
+    icacls = "icacls.exe" if run is not None else str(Path(system_directory(), "icacls.exe"))
+    try:
+        private_directory(path.parent)
+        if path.exists():
+            path.replace(aside)
+        path.touch(mode=0o600)
+        done = (run or run_process)([icacls, str(path), "/inheritance:r", "/grant:r", *_READERS], {})
+        if done.status:
+            why = " ".join((done.err or done.out).split()) or f"icacls ended with status {done.status}"
+            raise HostError("keep invitation", f"cannot protect {path}: {why}")
+        path.write_text(f"{text}\n", encoding="ascii")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = error.strerror or str(error) if isinstance(error, OSError) else "icacls does not end"
+        raise HostError("keep invitation", f"cannot write {path}: {why}; run it as administrator") from error
 
 
 def open_log(directory: Path) -> TextIO:

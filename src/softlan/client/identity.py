@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from softlan.errors import HostError, UsageError
+from softlan.host.durable import private_directory, write_private
 from softlan.proto.mac import format_mac, identity_fault, local_mac, parse_mac
 
 FILE_NAME = "identity.json"
@@ -26,7 +27,7 @@ def load_or_create(state_dir: Path, urandom: Callable[[int], bytes] = os.urandom
         raise _unusable("read", path, error) from None
     mac = local_mac(urandom(6))
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(state_dir)
         _store(path, mac)
     except OSError as error:
         raise _unusable("write", path, error) from None
@@ -53,10 +54,5 @@ def _load(path: Path) -> bytes:
 def _store(path: Path, mac: bytes) -> None:
     """Write whole or not at all: a crash must not leave half an identity behind."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        json.dump({"mac": format_mac(mac)}, file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_private(draft, json.dumps({"mac": format_mac(mac)}) + "\n")
     os.replace(draft, path)

@@ -13,8 +13,8 @@ from softlan.proto.overlay import encode_probe
 SMALL = 64  # bytes of a keep-alive probe
 QUIET = 1.5  # seconds without a word from the relay until we ask
 ASK_AGAIN = 0.5  # seconds without an answer until we ask again: one lost packet in ten must not look like silence
-SILENT = 5.0  # seconds without a word until we give up
-ASK = 5.0  # seconds between two measurements of the round trip, however busy the path is
+SILENT = 5.0  # seconds without a word, or without an answer whatever else is heard, until we give up
+ASK = 3.0  # seconds between two measurements of the round trip, however busy the path is
 FULL_INTERVAL = 10.0  # seconds between two full-size probes
 FULL_LOSSES = 5  # full-size probes lost in a row, small ones having passed, mean a narrower path
 TRIES = 3  # rounds in vain before a size is given up, or the path
@@ -46,6 +46,7 @@ class PathProber:
         self._before = (0, 0)  # budget and capacity at the start of the round
         self._heard = now
         self._asked = now
+        self._waiting: float | None = None  # since when no probe has come back
         self._small_echo = now
         self._next_full = now
         self._full: float | None = None  # when the last full-size probe was sent, until one comes back
@@ -89,6 +90,7 @@ class PathProber:
         """The probes carry our peer id from now on."""
         self._peer_id = peer_id
         self._heard = self._asked = self._small_echo = now
+        self._waiting = None
         self._next_full = now + FULL_INTERVAL
 
     def heard(self, now: float) -> None:
@@ -100,7 +102,7 @@ class PathProber:
         asked = now - self._asked
         if (
             asked >= ASK
-            or (asked >= ASK_AGAIN and now - self._heard >= QUIET)
+            or (asked >= ASK_AGAIN and (now - self._heard >= QUIET or self._waits(QUIET, now)))
             # Behind a full-size probe, at a later tick: in one batch, a router that segments would drop both.
             or (self._full is not None and self._asked <= self._full)
         ):
@@ -109,8 +111,15 @@ class PathProber:
             self._check_full(now)
 
     def silent(self, now: float) -> bool:
-        """Whether the relay has been asked and has not answered for too long."""
-        return now - self._heard >= SILENT
+        """Whether the relay has been asked and has not answered for too long.
+
+        What it sends us is no answer: frames of the room may come for as long as the relay does not miss us, while
+        nothing of ours gets out.
+        """
+        return now - self._heard >= SILENT or self._waits(SILENT, now)
+
+    def _waits(self, seconds: float, now: float) -> bool:
+        return self._waiting is not None and now - self._waiting >= seconds
 
     def _ask(self, now: float) -> None:
         self._asked = now
@@ -136,6 +145,7 @@ class PathProber:
             return
         size, at = sent
         self.rtt = now - at
+        self._waiting = None
         if self._peer_id == 0:
             self.budget = max(self.budget, size)
             self.done = self.done or self.budget >= min(_WIDEST, self._max_budget)
@@ -148,6 +158,8 @@ class PathProber:
     def _probe(self, size: int, now: float) -> None:
         self._nonce += 1
         self._sent[self._nonce] = (size, now)
+        if self._waiting is None:
+            self._waiting = now
         if len(self._sent) > 64:
             del self._sent[next(iter(self._sent))]
         self._send(encode_probe(self._peer_id, self._nonce, size))

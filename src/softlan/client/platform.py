@@ -21,6 +21,10 @@ class TapCare(Protocol):
         """Whether the relay's route is there, and along the way that is the host's now. Raises HostError."""
         ...
 
+    def other_way(self, pin: HostRoute) -> HostRoute | None:
+        """Once the session is lost: the host's usual way to the relay if that is another by now. Raises HostError."""
+        ...
+
     def came_up(self) -> None:
         """After the TAP was brought up, before frames pass. Raises HostError when it must not be used so."""
         ...

@@ -52,8 +52,15 @@ class LinuxTapCare:
         self._log = get_logger("client")
 
     def pin_holds(self, pin: HostRoute) -> bool:
-        """The kernel takes a route away with its interface or address; where it is, it leads."""
+        """The kernel takes a route away with its interface or address; as long as it leads, it stays where it is."""
         return self._network.has_route(pin)
+
+    def other_way(self, pin: HostRoute) -> HostRoute | None:
+        """Nobody takes a route away whose router is gone."""
+        usual = self._network.usual_route(pin, self.interface)
+        if usual is None or (usual.interface, usual.gateway) == (pin.interface, pin.gateway):
+            return None
+        return usual
 
     def came_up(self) -> None:
         """Let games that choose no interface look for servers in the room.

@@ -112,7 +112,7 @@ class WindowsTapCare:
         """
         if not self._network.has_route(pin):
             return False
-        usual = self._interfaces.usual_route(pin, self.interface)
+        usual = self._network.usual_route(pin, self.interface)
         if usual is None or (usual.interface, usual.gateway) == (pin.interface, pin.gateway):
             self._refused = None
             return True
@@ -120,6 +120,10 @@ class WindowsTapCare:
             return True
         self._refused = usual
         return False
+
+    def other_way(self, pin: HostRoute) -> HostRoute | None:
+        """`pin_holds` has told of it."""
+        return None
 
     def came_up(self) -> None:
         """Set what has to be set, once Windows has the interface."""

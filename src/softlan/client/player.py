@@ -8,7 +8,7 @@ from softlan.client.platform import TapCare
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
 from softlan.device.base import TapDevice
 from softlan.errors import HostError
-from softlan.host.base import HostNetwork, IPAddress
+from softlan.host.base import HostNetwork, HostRoute, IPAddress
 from softlan.host.guard import HostGuard
 from softlan.host.plan import AddRoute, pin_relay
 from softlan.net.address import SocketAddress
@@ -91,7 +91,18 @@ class Player:
         self._mtu = welcome.effective_mtu
 
     def lost(self) -> None:
-        """Leave the interface and the route as they are: the session comes back."""
+        """Leave the interface as it is: the session comes back. The route only if it still leads along the usual way.
+
+        A pin along a way that died without its interface (another router, a Wi-Fi that leads nowhere) would keep the
+        relay out of reach for ever.
+        """
+        if self._relay is None:
+            return
+        self._keep_pinned(self._relay)
+        try:
+            self._follow()
+        except HostError as error:
+            self._log.warning("pin.failed", reason=str(error))
 
     def peer_joined(self, peer: PeerJoined, now: float) -> None:
         """Nothing to do for a player."""
@@ -141,7 +152,24 @@ class Player:
             self._pin = None
             self._complain(self._guard.withdraw([pin]))
         self._relay, self._needs_pin = relay, True
-        route = pin_relay(relay, self._network.best_route(relay), self._care.interface)
+        self._pin_along(self._network.best_route(relay), relay)
+
+    def _follow(self) -> None:
+        """Pin along another way, if that is the host's usual one by now."""
+        pin, relay = self._pin, self._relay
+        if pin is None or relay is None:
+            return
+        way = self._care.other_way(pin.route)
+        if way is None:
+            return
+        self._log.warning("pin.lost", route=str(pin.route), way=str(way))
+        self._pin = None
+        self._complain(self._guard.withdraw([pin]))
+        best = self._network.best_route(relay)  # it knows of more than one table, but not to leave the tunnel out
+        self._pin_along(way if best is None or best.interface == self._care.interface else best, relay)
+
+    def _pin_along(self, way: HostRoute | None, relay: IPAddress) -> None:
+        route = pin_relay(relay, way, self._care.interface)
         self._needs_pin = route is not None
         if route is None:
             self._log.debug("pin.none", relay=str(relay))

@@ -2,10 +2,10 @@
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 
 from softlan.client.session import Identity
+from softlan.host.durable import private_directory, write_private
 
 
 class ResumeFile:
@@ -32,8 +32,6 @@ class ResumeFile:
         self._last = resume
         draft = self._path.with_suffix(".new")
         with contextlib.suppress(OSError, UnicodeEncodeError):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(resume)
+            private_directory(self._path.parent)
+            write_private(draft, resume, sync=False)
             draft.replace(self._path)

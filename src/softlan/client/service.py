@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from softlan.client.bridge import Bridge
@@ -13,6 +14,7 @@ from softlan.client.status import Status, StatusOptions
 from softlan.client.tunnel import Tunnel, TunnelConfig
 from softlan.device.base import TapDevice
 from softlan.errors import HostError, SoftlanError
+from softlan.host.privileges import Capability, drop_privileges, hide_memory, passing_threads
 from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
@@ -40,8 +42,11 @@ class ClientConfig:
     """What is told while it runs."""
 
 
-async def run_client(config: ClientConfig) -> None:
-    """Be in the room until told to stop (`running`). Raises SoftlanError for what ends it otherwise."""
+async def run_client(config: ClientConfig, opened: Callable[[], None] = lambda: None) -> None:
+    """Be in the room until told to stop (`running`). Raises SoftlanError for what ends it otherwise.
+
+    `opened` is called when the TAP is open, before the relay hears of us.
+    """
     log = get_logger("client")
     mac = config.tunnel.identity.mac
     assert mac is not None
@@ -51,12 +56,14 @@ async def run_client(config: ClientConfig) -> None:
 
     counters = TrafficCounters()
     async with running() as stop:
-        addresses = await resolve(config.tunnel.relay)  # before any interface is touched
+        with passing_threads():
+            addresses = await resolve(config.tunnel.relay)  # before any interface is touched
         tap, care = await open_tap(platform, mac)
         bridge = Bridge(tap, counters, stop.fail)
         player = Player(tap, bridge, platform.network, platform.guard, mac, care)
         status = Status(player, platform.network, counters, tap.counters, room=config.tunnel.identity.room)
         try:
+            opened()
             frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
             tunnel = Tunnel(config.tunnel, status, counters, addresses, frame_log)
             status.watch(tunnel)
@@ -99,5 +106,7 @@ def unsupported_here(what: str) -> None:
 
 
 def run(config: ClientConfig) -> None:
-    """`run_client` in an event loop of its own."""
-    loop.run(run_client(config))
+    """`run_client` in an event loop of its own, as a process that gives up the privileges it no longer needs."""
+    hide_memory()
+    needed, log = frozenset((Capability.NET_ADMIN,)), get_logger("client")
+    loop.run(run_client(config, lambda: drop_privileges(needed, config.tunnel.state_dir, log)))

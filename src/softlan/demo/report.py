@@ -25,6 +25,7 @@ class Measurements:
     player_leg: Rtt | None = None
     gateway_leg: Rtt | None = None
     found: list[Found] = field(default_factory=list)
+    is_sealed: bool = False
     frames: dict[Action, int] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
 
@@ -90,6 +91,8 @@ def rows(measured: Measurements) -> list[tuple[str, str]]:
         table.append(("  player to relay", _rtt(measured.player_leg)))
         table.append(("  gateway to relay", _rtt(measured.gateway_leg)))
     table.extend((found.sort, f"{found.text} ({found.address}, {found.ms:.1f} ms)") for found in measured.found)
+    if measured.is_sealed:
+        table.append(("room", "sealed: the relay cannot read it"))
     if measured.frames:
         frames = (f"{count} {action.value.replace('_', ' ')}" for action, count in measured.frames.items())
         table.append(("frames", ", ".join(frames)))

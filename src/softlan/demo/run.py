@@ -136,13 +136,16 @@ def _steps(report: Report, services: Services, step: list[str]) -> Measurements:
     step.append("start the relay")
     relay = services.relay()
     report.line("relay", f"listens on {topology.RELAY}, 443/udp")
+    step.append("make an invitation")
+    services.invite()
+    report.line("relay", f"has an invitation into room {ROOM}, with a new secret")
     step.append("start the gateway")
     services.gateway()
     report.line("gateway", f"bridges {topology.GATEWAY_INTERFACE} into room {ROOM}")
     step.append("start the client")
     _, tap = services.client()
     measured.player_mac, measured.player_mtu = tap.mac, tap.mtu
-    report.line("player", f"is in the room: {TAP} is up, MAC {tap.mac}, MTU {tap.mtu}")
+    report.line("player", f"is in the room, sealed: {TAP} is up, MAC {tap.mac}, MTU {tap.mtu}")
 
     step.append("get an address by DHCP through the tunnel")
     measured.player_address = lease(party.player, TAP, services.directory)
@@ -168,6 +171,9 @@ def _steps(report: Report, services: Services, step: list[str]) -> Measurements:
 
     step.append("read the relay's room snapshot")
     snapshot = room_snapshot(relay, ROOM)
+    if snapshot.get("sealed") is not True:
+        raise HostError("seal", "the room is not sealed, though everyone has an invitation")
+    measured.is_sealed = True
     measured.frames = frames_by_action(snapshot)
     if isinstance(drops := snapshot.get("drops"), dict):
         measured.drops = drops

@@ -14,6 +14,7 @@ from softlan.demo import topology
 from softlan.demo.netns import Link, Namespace
 from softlan.demo.processes import Process, find_tool
 from softlan.demo.topology import Party
+from softlan.errors import HostError
 
 ROOM = "DEMO"
 RELAY_NAME = "lanparty-relay.local"
@@ -34,6 +35,8 @@ class Services:
     directory: Path
     outlive: bool = False
     processes: list[Process] = field(default_factory=list)
+    invitation: Path | None = None
+    """The file of `invite`, by which endpoints that are started later join; None is an open room."""
 
     def start(self, name: str, namespace: Namespace, *argv: str) -> Process:
         """Start any command in a namespace; it may not be ready yet."""
@@ -106,6 +109,21 @@ class Services:
         process.wait_for("listening", lambda: process.events("relay.listening"), _READY)
         return process
 
+    def invite(self) -> Path:
+        """Make an invitation, on the relay's machine, and let everyone join by it who is started from now on."""
+        file = self.directory / f"{ROOM}.invite"
+        process = self.start(
+            "invite",
+            self.party.relay,
+            *(sys.executable, "-m", "softlan", "room", "new", ROOM, "--relay", topology.RELAY),
+            *("--state-dir", str(self.directory / "relay"), "--out", str(file)),
+        )
+        if process.finish(_READY):
+            raise HostError("invite", f"softlan room new: {' '.join(process.tail(1))}")
+        self.processes.remove(process)
+        self.invitation = file
+        return file
+
     def gateway(self, *more: str) -> Process:
         """Start the gateway on its LAN port, and wait until it has joined the room."""
         joining = (*self._endpoint(), "--iface", topology.GATEWAY_INTERFACE)
@@ -130,6 +148,8 @@ class Services:
         )
 
     def _endpoint(self) -> tuple[str, ...]:
+        if self.invitation is not None:
+            return ("--invite", f"@{self.invitation}")
         return (
             *("--relay", topology.RELAY, "--server-name", RELAY_NAME),
             *("--relay-ca-cert", str(self.relay_certificate), "--room", ROOM),

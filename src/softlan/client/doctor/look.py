@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 
 from cryptography import x509
 
 from softlan.client.doctor.verdicts import Certificate, RelayLook
-from softlan.client.session import Ended, Identity, Session
-from softlan.ctrl.messages import PeerJoined, PeerLeft, Welcome
+from softlan.client.session import Ended, EndKind, Identity, Session
+from softlan.ctrl.messages import PeerJoined, PeerLeft, RejectCode, Welcome
 from softlan.errors import HostError
 from softlan.net.address import HostPort, SocketAddress
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
+from softlan.proto.keys import SALT_LENGTH
+from softlan.proto.seal import Opener
 from softlan.quic.configuration import MIN_UDP_PAYLOAD, client_configuration
 from softlan.quic.connection import Connection
 from softlan.quic.driver import EndpointDriver
@@ -81,12 +84,15 @@ class _Probe:
         self.is_done = False
         self._join = join
         self._was_verified = False
+        self._has_asked = False
         self._ended: Ended | None = None
         self._welcome: Welcome | None = None
         now = time.monotonic()
+        key = identity.frame_key
+        salt, opener = (secrets.token_bytes(SALT_LENGTH), Opener(key)) if key is not None else (None, None)
 
         def accept(connection: Connection) -> Session:
-            return Session(connection, identity, self, TrafficCounters(), now=now)
+            return Session(connection, identity, self, TrafficCounters(), salt=salt, opener=opener, now=now)
 
         configuration = client_configuration(trust, payload)
         connection = endpoint.connect(configuration, target, accept, now)
@@ -132,7 +138,8 @@ class _Probe:
             rtt_ms=session.rtt_ms,
             budget=session.path.budget or None,
             welcome=self._welcome,
-            reject=ended.reject.code.value if ended is not None and ended.reject is not None else "",
+            refused=self._has_asked and ended is not None,
+            reject=_code(ended),
             seconds=seconds,
         )
 
@@ -142,6 +149,7 @@ class _Probe:
         """The path is measured."""
         self._was_verified = True
         if self._join:
+            self._has_asked = True
             session.say_hello(time.monotonic())
         else:
             self.is_done = True
@@ -164,6 +172,15 @@ class _Probe:
 
     def frames_received(self, frames: list[bytes], now: float) -> None:
         """They are not for us."""
+
+
+def _code(ended: Ended | None) -> str:
+    """The relay's reject code, also where a room that is unlike us was given all the same; empty for none."""
+    if ended is None:
+        return ""
+    if ended.kind is EndKind.UNLIKE:
+        return RejectCode.UNAUTHORIZED.value
+    return ended.reject.code.value if ended.reject is not None else ""
 
 
 def _certificate(connection: Connection) -> Certificate | None:

@@ -5,7 +5,7 @@ import datetime
 import ipaddress
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from softlan.client.doctor import linux, windows
@@ -37,6 +37,12 @@ class DoctorConfig:
     tap_name: str | None = None
     tap_instance_id: str | None = None
     metric: int = 1
+    fingerprint: bytes | None = None
+    """An invitation's pin, SHA-256 of the relay's certificate."""
+    room_token: str | None = field(default=None, repr=False)
+    frame_key: bytes | None = field(default=None, repr=False)
+    is_invited: bool = False
+    """Whether relay and room are those of an invitation."""
 
 
 def examine(config: DoctorConfig, patience: float = PATIENCE) -> list[Finding]:
@@ -48,12 +54,17 @@ def examine(config: DoctorConfig, patience: float = PATIENCE) -> list[Finding]:
 async def _examine(config: DoctorConfig, patience: float) -> list[Finding]:
     now = datetime.datetime.now(datetime.UTC)
     trust, fault = Trust(config.server_name), None
-    try:
-        trust = load_trust(config.pin, config.server_name, now)
-    except UsageError as error:
-        fault = str(error)
+    if config.fingerprint is not None:
+        trust = Trust(config.server_name, fingerprint=config.fingerprint.hex())
+    else:
+        try:
+            trust = load_trust(config.pin, config.server_name, now)
+        except UsageError as error:
+            fault = str(error)
     # A new MAC: the player's own may be in the room at this moment.
-    identity = Identity(Role.CLIENT, config.room or "DOCTOR", local_mac(os.urandom(6)), config.software)
+    mac = local_mac(os.urandom(6))
+    room = config.room or "DOCTOR"
+    identity = Identity(Role.CLIENT, room, mac, config.software, config.room_token, config.frame_key)
     join = config.room is not None and fault is None
     asked = asyncio.create_task(asyncio.to_thread(windows.gather)) if sys.platform == "win32" else None
     look = await look_at_relay(config.relay, trust, identity, join=join, patience=patience)
@@ -61,7 +72,13 @@ async def _examine(config: DoctorConfig, patience: float) -> list[Finding]:
     relay = _address(look)
     local = _windows(config, relay, facts) if sys.platform == "win32" else _linux(config, relay)
     judged = judge_relay(
-        look, config.relay, config.server_name, now, pin_fault=fault, has_pin=config.pin is not None and fault is None
+        look,
+        config.relay,
+        config.server_name,
+        now,
+        pin_fault=fault,
+        has_pin=config.pin is not None and fault is None,
+        is_invited=config.is_invited,
     )
     return [*local, *judged]
 

@@ -49,8 +49,10 @@ class RelayLook:
     """The largest overlay datagram that the path carries, in bytes."""
     welcome: Welcome | None = None
     """What the relay said when the room was joined, if it was asked."""
+    refused: bool = False
+    """Whether the room was asked for in vain; `trouble` says why."""
     reject: str = ""
-    """Its reject code otherwise."""
+    """The relay's code for that, if it gave one."""
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -62,13 +64,14 @@ def judge_relay(
     *,
     pin_fault: str | None = None,
     has_pin: bool = False,
+    is_invited: bool = False,
 ) -> Iterator[Finding]:
     """The findings, in the order of what comes first on the way.
 
     `now` is this machine's clock (UTC); `pin_fault` is what is wrong with the file of --relay-ca-cert, if anything
-    is, and `has_pin` whether there is one.
+    is, and `has_pin` whether there is one. `is_invited` says that an invitation gave relay and room, and no flags.
     """
-    yield _name(look, relay)
+    yield _name(look, relay, is_invited=is_invited)
     if look.unresolved:
         yield from _unknown("relay answers", "clock", "certificate", "path", because="the relay's name is not known")
         return
@@ -77,10 +80,10 @@ def judge_relay(
         yield from _unknown("clock", "certificate", "path", because="the relay did not answer")
         return
     yield _clock(look.certificate, now)
-    yield _certificate(look, server_name, now, pin_fault, has_pin=has_pin)
+    yield _certificate(look, server_name, now, pin_fault, has_pin=has_pin, is_invited=is_invited)
     yield _path(look)
-    if look.welcome is not None or look.reject:
-        yield _room(look)
+    if look.welcome is not None or look.refused:
+        yield _room(look, is_invited=is_invited)
 
 
 def _unknown(*names: str, because: str) -> Iterator[Finding]:
@@ -88,12 +91,14 @@ def _unknown(*names: str, because: str) -> Iterator[Finding]:
         yield skipped(name, f"Not looked at: {because}.")
 
 
-def _name(look: RelayLook, relay: HostPort) -> Finding:
+def _name(look: RelayLook, relay: HostPort, *, is_invited: bool) -> Finding:
     if look.unresolved:
         return failed(
             "relay's name",
             f"{relay.host} has no address that this machine could find ({look.unresolved.partition(';')[0]}).",
-            "Check the spelling of --relay and whether this machine is online, or give the relay's IP address.",
+            "Check whether this machine is online; if it is, ask the party's host for another invitation."
+            if is_invited
+            else "Check the spelling of --relay and whether this machine is online, or give the relay's IP address.",
         )
     if look.addresses == (relay.host,):
         return ok("relay's name", f"{relay.host} is an address, so there is no name to look up.")
@@ -139,7 +144,13 @@ def _clock(certificate: Certificate | None, now: datetime.datetime) -> Finding:
 
 
 def _certificate(
-    look: RelayLook, server_name: str, now: datetime.datetime, pin_fault: str | None, *, has_pin: bool
+    look: RelayLook,
+    server_name: str,
+    now: datetime.datetime,
+    pin_fault: str | None,
+    *,
+    has_pin: bool,
+    is_invited: bool,
 ) -> Finding:
     name, certificate = "certificate", look.certificate
     if pin_fault is not None:
@@ -167,7 +178,7 @@ def _certificate(
                 f"The relay's certificate begins on {certificate.not_before:%Y-%m-%d}, after this machine's now.",
                 "Set the clock, and try again.",
             )
-        return _untrusted(look, certificate, server_name, has_pin=has_pin)
+        return _untrusted(look, certificate, server_name, has_pin=has_pin, is_invited=is_invited)
     left = certificate.not_after - now
     if left < SOON:
         return warning(
@@ -178,11 +189,22 @@ def _certificate(
     return ok(name, f"The relay's certificate is accepted, and good for {left.days} more days.")
 
 
+_ASK_AGAIN = "Ask the party's host for a new invitation, made on the relay's machine."
 _PIN_ADVICE = "Get the relay's current certificate file from its operator, and give it with --relay-ca-cert."
 
 
-def _untrusted(look: RelayLook, certificate: Certificate, server_name: str, *, has_pin: bool) -> Finding:
+def _untrusted(
+    look: RelayLook, certificate: Certificate, server_name: str, *, has_pin: bool, is_invited: bool
+) -> Finding:
     name, trouble = "certificate", look.trouble.removeprefix("the relay could not be verified: ")
+    if is_invited and not has_pin:
+        if "fingerprint" in look.trouble.lower():
+            return failed(name, "The relay shows another certificate than the invitation says.", _ASK_AGAIN)
+        return failed(
+            name,
+            f"This machine does not trust the relay's certificate, and the invitation pins none: {_sentence(trouble)}",
+            _ASK_AGAIN,
+        )
     if "fingerprint" in look.trouble.lower():
         return failed(name, "The relay shows another certificate than the file in --relay-ca-cert.", _PIN_ADVICE)
     if certificate.names and not _covers(certificate.names, server_name):
@@ -216,25 +238,31 @@ def _path(look: RelayLook) -> Finding:
             "The handshake works, and no datagram of the usual sizes comes back.",
             "A firewall on the way drops larger UDP packets: try another network.",
         )
-    found = f"The path carries datagrams of {look.budget} bytes: an MTU of {mtu_of_budget(look.budget)}."
+    is_sealed = look.welcome is not None and look.welcome.sealed
+    mtu = mtu_of_budget(look.budget, sealed=is_sealed)
+    found = f"The path carries datagrams of {look.budget} bytes: an MTU of {mtu}{' when sealed' if is_sealed else ''}."
     if look.budget < _NARROW:
         return warning("path", found, "Another VPN below may narrow it: end that, if large game packets get lost.")
     return ok("path", found)
 
 
-def _room(look: RelayLook) -> Finding:
+def _room(look: RelayLook, *, is_invited: bool) -> Finding:
     if look.welcome is None:
-        return failed("room", f"The relay does not let us in: {_sentence(look.trouble)}", _REJECTS.get(look.reject, ""))
+        advice = _REJECTS.get(look.reject, "Try again in a moment; if it stays so, ask the relay's operator.")
+        return failed("room", f"The relay does not let us in: {_sentence(look.trouble)}", advice)
+    room, how = look.welcome.room, "lets us in, sealed," if look.welcome.sealed else "lets us in,"
     if not look.welcome.gateway_present:
+        spelling = "" if is_invited else "Check the spelling of --room (case matters), or ask "
         return warning(
             "room",
-            f"Room {look.welcome.room} lets us in, and has no gateway: players there see only each other.",
-            "Check the spelling of --room (case matters), or ask the party's host to start the gateway.",
+            f"Room {room} {how} and has no gateway: players there see only each other.",
+            f"{spelling or 'Ask '}the party's host to start the gateway.",
         )
-    return ok("room", f"Room {look.welcome.room} lets us in, and has its LAN's gateway.")
+    return ok("room", f"Room {room} {how} and has its LAN's gateway.")
 
 
 _REJECTS = {
+    "unauthorized": "Ask the party's host for the room's current invitation, and give all of it with --invite.",
     "unsupported_version": "Use the version of softlan that the relay's operator uses.",
     "redirect": "Give the relay that it names with --relay.",
     "room_full": "Wait until a player leaves, or ask the relay's operator for a larger room.",
