@@ -17,6 +17,7 @@ from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog
 from softlan.policy.engine import PolicyEngine
 from softlan.policy.rules import Policy
+from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
 
 ONE, TWO = bytes.fromhex("02005e100001"), bytes.fromhex("02005e100002")
@@ -33,6 +34,7 @@ class Wired:
         self.sent: list[bytes] = []
         bridge = Bridge(self.device, TrafficCounters(), self.gone.append)
         bridge.send = self.sent.extend
+        self.drops = bridge.counters.drops
         look = SecondLook(LookMode.ON, PolicyEngine(Policy()), bridge.counters, FrameLog.off())
         look.joined("den", 1418)
         self.lan = Lan(bridge, CamRefresh(INTERVAL), look)
@@ -100,6 +102,22 @@ def test_who_speaks_needs_no_introduction(wired: Wired) -> None:
     assert wired.wire() == [refresh_frame(TWO)]
     wired.lan.tick(211.0)
     assert wired.wire() == [refresh_frame(ONE)]
+
+
+def test_frames_that_overtook_the_news_of_their_sender_follow_its_introduction(wired: Wired) -> None:
+    early = [frame(BROADCAST, ONE), frame(LAN_HOST, ONE)]
+    wired.lan.frames_received(early, 100.0)
+    assert wired.wire() == []
+    wired.came(3, ONE, 100.4)
+    assert wired.wire() == [refresh_frame(ONE), *early]
+
+
+def test_a_strangers_frames_are_given_up_in_time(wired: Wired) -> None:
+    wired.lan.frames_received([frame(LAN_HOST, ONE)], 100.0)
+    wired.lan.tick(101.0)
+    wired.came(3, ONE, 101.1)
+    assert wired.wire() == [refresh_frame(ONE)]
+    assert wired.drops == {DropReason.INVALID_SOURCE: 1}
 
 
 def test_who_left_is_shown_no_more(wired: Wired) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tests.support.corpus import EVASIONS, LEGITIMATE, ROOM_MTU, Evasion
 from tests.support.packets import BROADCAST, CLIENT, LAN_HOST, OTHER_CLIENT, ROUTER, ether, ipv4, kind, udp
 
-from softlan.gateway.second_look import LookMode, SecondLook
+from softlan.gateway.second_look import EARLY_TIME, MAX_EARLY, LookMode, SecondLook
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.policy.engine import PolicyEngine
@@ -39,6 +39,11 @@ class Bench:
     def passes(self, *frames: bytes) -> list[bytes]:
         return self.look.passed(list(frames), NOW)
 
+    def later(self) -> dict[DropReason, int]:
+        """The drops once nothing is waited for any more."""
+        self.look.tick(NOW + EARLY_TIME)
+        return self.counters.drops
+
 
 # On
 
@@ -55,7 +60,7 @@ def test_unsafe_frames_are_dropped_and_the_others_keep_their_order() -> None:
 def test_it_stops_what_the_relay_stops(case: Evasion) -> None:
     bench = Bench()
     assert bench.passes(case.frame) == []
-    assert bench.counters.drops == {case.reason: 1}
+    assert bench.later() == {case.reason: 1}
 
 
 def test_it_passes_what_players_need() -> None:
@@ -116,7 +121,7 @@ def test_what_is_too_short_for_a_frame_is_dropped(size: int) -> None:
 def test_only_members_may_be_a_frames_source(source: bytes) -> None:
     bench = Bench()
     assert bench.passes(frame(source)) == []
-    assert bench.counters.drops == {DropReason.INVALID_SOURCE: 1}
+    assert bench.later() == {DropReason.INVALID_SOURCE: 1}
 
 
 def test_nobody_may_before_anybody_has_joined() -> None:
@@ -169,6 +174,61 @@ def test_an_address_that_moves_to_another_peer_stays_while_that_one_does() -> No
     assert bench.passes(frame()) == [frame()]
     bench.look.peer_left(4)
     assert bench.passes(frame()) == []
+
+
+# Frames that overtake the news of their sender
+
+
+def test_frames_that_come_before_the_news_of_their_sender_wait_for_it() -> None:
+    bench = Bench()
+    early, stranger = [frame(OTHER_CLIENT, size=size) for size in (46, 47)], frame(ROUTER)
+    own = frame(CLIENT)
+    assert bench.passes(early[0], stranger, own, early[1]) == [own]
+    assert bench.counters.drops == {}
+    bench.look.tick(NOW + EARLY_TIME - 0.01)
+    assert bench.look.peer_joined(4, OTHER_CLIENT) == early
+    assert bench.look.peer_joined(4, OTHER_CLIENT) == [], "once"
+    assert bench.passes(*early) == early
+    assert bench.later() == {DropReason.INVALID_SOURCE: 1}, "the stranger's"
+    [record] = bench.records
+    assert (record["src"], record["action"], record["reason"]) == ("3c:97:0e:00:00:01", "filtered", "invalid_source")
+
+
+def test_what_waited_is_looked_at_like_everything_else() -> None:
+    bench = Bench()
+    offer = OFFER[:6] + OTHER_CLIENT + OFFER[12:]
+    assert bench.passes(offer) == []
+    assert bench.passes(*bench.look.peer_joined(4, OTHER_CLIENT)) == []
+    assert bench.later() == {DropReason.DHCP_SERVER: 1}
+
+
+def test_they_wait_for_a_moment_only() -> None:
+    bench = Bench()
+    bench.passes(frame(OTHER_CLIENT))
+    assert bench.later() == {DropReason.INVALID_SOURCE: 1}
+    assert bench.look.peer_joined(4, OTHER_CLIENT) == []
+
+
+def test_no_more_than_so_many_wait_and_the_others_are_dropped_at_once() -> None:
+    bench = Bench()
+    bench.passes(*[frame(OTHER_CLIENT)] * (MAX_EARLY + 3))
+    assert bench.counters.drops == {DropReason.INVALID_SOURCE: 3}
+    assert len(bench.look.peer_joined(4, OTHER_CLIENT)) == MAX_EARLY
+
+
+@pytest.mark.parametrize("source", [BROADCAST, bytes.fromhex("030000000001")], ids=bytes.hex)
+def test_nobody_waits_for_a_group_to_come(source: bytes) -> None:
+    bench = Bench()
+    bench.passes(frame(source))
+    assert bench.counters.drops == {DropReason.INVALID_SOURCE: 1}
+
+
+def test_what_waits_when_the_session_ends_is_counted() -> None:
+    bench = Bench()
+    bench.passes(frame(OTHER_CLIENT))
+    bench.look.joined("den", ROOM_MTU)
+    assert bench.counters.drops == {DropReason.INVALID_SOURCE: 1}
+    assert bench.look.peer_joined(4, OTHER_CLIENT) == []
 
 
 # Log, off

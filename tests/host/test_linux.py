@@ -166,6 +166,34 @@ def test_an_ipv6_gateway_of_an_ipv4_route_is_kept(player: Namespace, network: Li
     assert ours(player) == []
 
 
+def test_the_usual_way_is_the_one_without_pin_and_tunnel(player: Namespace, network: LinuxNetwork) -> None:
+    pinned = pin(network, RELAYS[0])
+    assert network.usual_route(pinned, "softlan0") == pinned, "the default route's way"
+    network.add_route(pinned)
+    assert network.usual_route(pinned, "softlan0") == pinned
+    six = pin(network, RELAYS[1])
+    network.add_route(six)
+    assert network.usual_route(six, "softlan0") == six
+    for command, gateway in (
+        ("route add 203.0.113.0/24 via 192.168.1.2 dev net0 metric 5", "192.168.1.2"),
+        ("route add 203.0.113.0/24 via 192.168.1.3 dev net0 metric 4", "192.168.1.3"),
+        ("route add 203.0.113.0/25 via 192.168.7.1 dev softlan0", "192.168.1.3"),
+        ("route add blackhole 203.0.113.0/26", "192.168.1.3"),
+        ("route add 203.0.113.0/28 via 192.168.1.4 dev net0", "192.168.1.4"),
+    ):
+        player.ip(*command.split())
+        usual = network.usual_route(pinned, "softlan0")
+        assert usual is not None
+        assert (str(usual.gateway), usual.interface) == (gateway, "net0")
+
+
+def test_a_way_without_a_carrier_is_not_usual(player: Namespace, network: LinuxNetwork) -> None:
+    pinned = pin(network, RELAYS[0])
+    network.add_route(pinned)
+    player.ip("link", "set", "far0", "down")
+    assert network.usual_route(pinned, "softlan0") is None
+
+
 @pytest.mark.parametrize("relay", RELAYS)
 def test_anothers_identical_route_is_seen_but_not_deleted(player: Namespace, network: LinuxNetwork, relay: str) -> None:
     gateway, interface = leaves_by(player, relay)

@@ -119,6 +119,50 @@ def test_tracebacks_are_kept(format: str) -> None:
     assert (len(text.splitlines()) == 1) == (format == "json")
 
 
+def fails(secret: str) -> None:
+    token = secret + secret
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise RuntimeError(f"outer, {len(token)}") from error
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+@pytest.mark.parametrize("logger", ["structlog", "logging"])
+def test_tracebacks_show_no_variables(format: str, logger: str) -> None:
+    stream = set_up(format)
+    secret = "hush" * 3
+    try:
+        fails(secret)
+    except RuntimeError as error:
+        if logger == "structlog":
+            get_logger("relay").exception("crashed")
+            get_logger("relay").error("crashed again", exc_info=error)
+        else:
+            logging.getLogger("asyncio").exception("crashed")
+            logging.getLogger("asyncio").error("crashed again", exc_info=error)
+    text = stream.getvalue()
+    assert text.count("RuntimeError: outer, 24") == 2
+    assert text.count("KeyError: 'inner'") == 2
+    assert "hush" not in text.replace('"hush" * 3', "").replace('\\"hush\\" * 3', "")
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+@pytest.mark.parametrize("logger", ["structlog", "logging"])
+def test_an_invitation_that_got_into_a_text_is_cut_out(format: str, logger: str) -> None:
+    stream = set_up(format)
+    text = "softlan1_lLgQbGFu-_9jZXh"
+    try:
+        raise ValueError(f"cannot read {text!r}")
+    except ValueError as error:
+        if logger == "structlog":
+            get_logger("service").exception("ended", reason=str(error), given=[text])
+        else:
+            logging.getLogger("asyncio").exception("ended: %s", error)
+    assert stream.getvalue().count("softlan1_...") == (3 if logger == "structlog" else 2)
+    assert "lLgQ" not in stream.getvalue()
+
+
 def test_the_standard_library_comes_out_in_the_same_form_from_warning_up() -> None:
     stream = set_up("json", "debug")
     logging.getLogger("asyncio").info("chatter")

@@ -39,9 +39,11 @@ class Lan:
         """Show the newcomer's MAC to the LAN, even before it sends anything."""
         mac = peer.mac_bytes
         if mac is not None:
-            self._look.peer_joined(peer.peer_id, mac)
+            early = self._look.peer_joined(peer.peer_id, mac)
             self._cam.joined(peer.peer_id, mac, now)
             self.tick(now)
+            if early:
+                self.frames_received(early, now)
 
     def peer_left(self, peer: PeerJoined | None, left: PeerLeft, now: float) -> None:
         """Show it no more."""
@@ -58,6 +60,7 @@ class Lan:
 
     def tick(self, now: float) -> None:
         """Refresh what is due."""
+        self._look.tick(now)
         self._bridge.report(now)
         deadline = self._cam.next_deadline()
         if deadline is not None and now >= deadline:

@@ -1,14 +1,15 @@
 """The gateway as a process: the wired interface first, then the tunnel, until a signal."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from softlan.client.bridge import Bridge
 from softlan.client.running import running
 from softlan.client.tunnel import Tunnel, TunnelConfig
-from softlan.device.af_packet import PacketSocket
 from softlan.gateway.bridge import Lan
 from softlan.gateway.cam import CamRefresh
 from softlan.gateway.second_look import LookMode, SecondLook
+from softlan.host.privileges import drop_privileges, hide_memory, one_thread
 from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
@@ -31,15 +32,19 @@ class GatewayConfig:
     frame_log: FrameLogMode = FrameLogMode.OFF
 
 
-async def run_gateway(config: GatewayConfig) -> None:
+async def run_gateway(config: GatewayConfig, opened: Callable[[], None] = lambda: None) -> None:
     """Bridge until SIGINT or SIGTERM. Raises SoftlanError for what ends it otherwise.
 
-    The interface is opened before the relay hears of us, so that no room has a gateway that cannot bridge.
+    The interface is opened before the relay hears of us, so that no room has a gateway that cannot bridge. In between
+    `opened` is called.
     """
+    from softlan.device.af_packet import PacketSocket  # only now: see `one_thread`
+
     log = get_logger("gateway")
     counters = TrafficCounters()
     async with running() as stop:
         device = PacketSocket.open(config.interface)
+        opened()
         bridge = Bridge(device, counters, stop.fail)
         mode = config.frame_log
         if config.look is LookMode.LOG and mode is FrameLogMode.OFF:
@@ -57,5 +62,8 @@ async def run_gateway(config: GatewayConfig) -> None:
 
 
 def run(config: GatewayConfig) -> None:
-    """`run_gateway` in an event loop of its own."""
-    loop.run(run_gateway(config))
+    """`run_gateway` in an event loop of its own, as a process that gives up the privileges it no longer needs."""
+    hide_memory()
+    one_thread()
+    log = get_logger("gateway")
+    loop.run(run_gateway(config, lambda: drop_privileges(frozenset(), config.tunnel.state_dir, log)))

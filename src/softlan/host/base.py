@@ -66,6 +66,13 @@ class HostNetwork(Protocol):
         """Whether the main table has `route`, whoever added it."""
         ...
 
+    def usual_route(self, pin: HostRoute, tunnel_interface: str) -> HostRoute | None:
+        """The way to where `pin` leads that the host would go without it; None when there is no other.
+
+        Routes over `tunnel_interface` do not count.
+        """
+        ...
+
     def addresses(self, interface: str) -> list[IPInterface]:
         """The interface's addresses that can be used now; [] as well when there is no such interface."""
         ...
@@ -91,11 +98,4 @@ class HostInterfaces(Protocol):
 
     def await_interface(self, interface: str, version: int) -> None:
         """Wait until the settings are there; they may come a moment after the interface. A few seconds at most."""
-        ...
-
-    def usual_route(self, pin: HostRoute, tunnel_interface: str) -> HostRoute | None:
-        """The way to where `pin` leads that the host would go without it; None when there is no other.
-
-        Routes over `tunnel_interface` do not count.
-        """
         ...

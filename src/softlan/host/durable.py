@@ -1,10 +1,45 @@
-"""Directory entries that survive a power cut, on Linux and on Windows."""
+"""Files of state: nobody else's to read, and there after a power cut, on Linux and on Windows.
 
+Modes are Linux's. On Windows a file has its directory's access list, and the usual place for state is the user's own.
+"""
+
+import errno
 import os
 import sys
 from pathlib import Path
 
 from softlan.host.kernel32 import move_through
+
+
+def private_directory(directory: Path) -> None:
+    """Make `directory`, and what is missing above it, for us alone (0700), whatever the umask. Raises OSError.
+
+    One that is there stays as it is: it is somebody's choice, such as a service manager's.
+    """
+    missing = [directory, *directory.parents]
+    while missing and missing[-1].exists():
+        missing.pop()
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        if sys.platform != "win32":
+            each.chmod(0o700)
+    if not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
+
+
+def write_private(path: Path, text: str, *, sync: bool = True) -> None:
+    """Write a whole file that only we may read (0600), whatever the umask, or one that is there. Raises OSError.
+
+    It is on the disk when this returns, unless `sync` says that nobody minds. A link is not followed.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        if sys.platform != "win32":
+            os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def replace_file(new: Path, old: Path) -> None:

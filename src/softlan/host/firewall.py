@@ -12,13 +12,12 @@ of a process that is gone removes the rule; it carries its own name, and only by
 import contextlib
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
 
 from softlan.errors import HostError
-from softlan.host.durable import replace_file, sync_directory
+from softlan.host.durable import private_directory, replace_file, sync_directory, write_private
 from softlan.host.owner import Owner, this_process
 from softlan.host.powershell import PowerShell
 
@@ -145,11 +144,8 @@ class AllowInbound:
         content = {"version": 1, "owner": asdict(self._owner or this_process()), "rule": rule}
         new = self._journal.with_suffix(".new")
         try:
-            self._journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(new, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
+            private_directory(self._journal.parent)
+            write_private(new, json.dumps(content))
             replace_file(new, self._journal)
             sync_directory(self._journal.parent)
         except OSError as error:

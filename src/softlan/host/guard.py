@@ -5,7 +5,6 @@ left (`recover`). Nothing is touched that the journal does not name.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from softlan.errors import HostError
 from softlan.host.base import HostInterfaces, HostNetwork
 from softlan.host.deeds import Deeds
-from softlan.host.durable import replace_file, sync_directory
+from softlan.host.durable import private_directory, replace_file, sync_directory, write_private
 from softlan.host.owner import Owner, this_process
 from softlan.host.plan import Change, decode_change, encode_change
 
@@ -185,13 +184,9 @@ class HostGuard:
         directory = self._journal.parent
         try:
             if changes:
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_directory(directory)
                 new = self._journal.with_suffix(".new")
-                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with open(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(content, file, indent=1)
-                    file.flush()
-                    os.fsync(descriptor)
+                write_private(new, json.dumps(content, indent=1))
                 replace_file(new, self._journal)
             elif self._journal.exists():
                 self._journal.unlink()

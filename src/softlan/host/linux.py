@@ -34,6 +34,7 @@ _MAIN = 254
 _UNICAST = 1
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 _RTNH_F_ONLINK = 4
+_UNUSABLE = 1 | 16  # RTNH_F_DEAD, RTNH_F_LINKDOWN
 _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ERROR = struct.Struct("=i")
@@ -96,6 +97,31 @@ class LinuxNetwork:
                 return False
             raise _error("list routes", "cannot list the routes", error) from error
 
+    def usual_route(self, pin: HostRoute, tunnel_interface: str) -> HostRoute | None:
+        """The main table's route of the longest prefix, then the smallest metric; none without a carrier counts.
+
+        Routes with several hops are passed over, and policy rules: what they would say without the pin, and without
+        the tunnel, cannot be asked.
+        """
+        relay = pin.destination.network_address
+        try:
+            message = _message(relay)
+            message["table"] = _MAIN
+            answers = _request(RTM_GETROUTE, NLM_F_DUMP, message)
+        except OSError as error:
+            raise _error("list routes", "cannot list the routes", error) from error
+        best: tuple[int, int] | None = None
+        found: HostRoute | None = None
+        for answer in answers:
+            rank = (-answer["dst_len"], answer.get_attr("RTA_PRIORITY") or 0)
+            if not _may_lead(answer, relay) or (best is not None and rank >= best):
+                continue
+            route = _route(answer, pin.destination)
+            is_pin = answer["dst_len"] == relay.max_prefixlen and answer["proto"] == ROUTE_PROTOCOL
+            if not is_pin and route.interface != tunnel_interface:
+                best, found = rank, route
+        return found
+
     def addresses(self, interface: str) -> list[IPInterface]:
         """The interface's addresses, but for those whose duplicates are still looked for (RFC 4862) or were found."""
         try:
@@ -138,6 +164,16 @@ def _route_message(route: HostRoute) -> Any:
     if route.source is not None:
         attributes.append(("RTA_PREFSRC", _text(route.source)))
     return message
+
+
+def _may_lead(answer: Any, relay: IPAddress) -> bool:
+    """Whether the table's entry `answer` could be the way to `relay` now."""
+    if answer["type"] != _UNICAST or answer.get_attr("RTA_OIF") is None or answer["flags"] & _UNUSABLE:
+        return False
+    destination = answer.get_attr("RTA_DST")
+    if destination is None:
+        return True
+    return relay in ipaddress.ip_network((destination, answer["dst_len"]))
 
 
 def _is(answer: Any, route: HostRoute) -> bool:

@@ -1,10 +1,12 @@
 """Structured logs, for people (console) or machines (JSON, one object a line).
 
-Libraries that use the standard `logging` come out in the same form, from `warning` up.
+Libraries that use the standard `logging` come out in the same form, from `warning` up. A log tells no secret:
+tracebacks show no variables, and an invitation that got into a text is cut out of it.
 """
 
 import json
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
@@ -20,6 +22,8 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+_INVITATION = re.compile(r"softlan1_[A-Za-z0-9_-]+")
 
 
 def configure(format: str, level: str, stream: TextIO | None = None) -> None:
@@ -40,11 +44,12 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
         render = structlog.processors.JSONRenderer(default=str)
     else:
         raise UsageError(f"log format {format!r} is unknown; take console or json")
+    render = _hiding(render)
     stream = sys.stderr if stream is None else stream
     common: list[Processor] = [
         structlog.processors.add_log_level,
         stamp,
-        structlog.processors.format_exc_info,
+        structlog.processors.format_exc_info,  # as Python prints them; rich's and the dictionaries show variables
     ]
     structlog.configure(
         processors=[*common, render],
@@ -66,6 +71,21 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger that says where its lines come from; follows `configure` whenever that is called."""
     return cast(FilteringBoundLogger, structlog.get_logger(component=name))
+
+
+def without_invitations(text: str) -> str:
+    """A text for others, without the invitation that somebody may have put where something else belongs."""
+    return _INVITATION.sub("softlan1_...", text)
+
+
+def _hiding(render: Processor) -> Processor:
+    """The last step for each line."""
+
+    def hide(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        line = str(render(logger, method, event))
+        return without_invitations(line) if "softlan1_" in line else line
+
+    return hide
 
 
 def _name_component(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
