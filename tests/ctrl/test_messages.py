@@ -516,7 +516,7 @@ def test_rooms(room: str) -> None:
 
 
 def test_what_lets_somebody_in_is_not_shown() -> None:
-    hello = Hello(version=1, role=Role.CLIENT, room="den", datagram_budget=300, room_token="secret-1", resume="secret-2")
+    hello = Hello(version=1, role=Role.CLIENT, room="den", datagram_budget=300, room_token="secret1", resume="secret2")
     welcome = decode(wire(WELCOME, resume="secret-3"))
     assert isinstance(welcome, Welcome)
     assert "secret" not in repr(hello) + repr(welcome)
