@@ -11,12 +11,18 @@ ATHERIS_VERSION := 3.0.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools test test-windows lint types pytest format demo fuzz bench bench-e2e lock clean
+.PHONY: help setup tools test test-hostile test-faults test-windows lint types pytest format demo fuzz bench bench-e2e lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: setup lint types pytest ## style, types and all tests
+
+test-hostile: setup ## hostile peers beside a party: a table; ARGS="--seconds 20 noise half-open"
+	@$(BIN)/python -m softlan.demo.userns $(BIN)/python -m tests.hostile $(ARGS)
+
+test-faults: setup ## faults injected into a party, as root: a table; ARGS="--quick nat"
+	$(BIN)/python -m tests.faults --jobs 3 $(ARGS)
 
 test-windows: setup ## the Windows client under Wine, which root gets installed; skipped where it cannot be had
 	@$(BIN)/python -m tests.windows.bed
@@ -44,8 +50,9 @@ lint: setup ## ruff: style and layout
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
+# The hostile peers go last, and alone: what is measured is how long others have to wait.
 pytest: setup ## the tests alone; ARGS="-k word" picks some
-	$(BIN)/pytest -n 2 --durations=15 $(ARGS)
+	$(BIN)/pytest -n 2 --durations=15 $(if $(ARGS),$(ARGS),--ignore=tests/hostile && $(BIN)/pytest tests/hostile)
 
 format: setup ## lets ruff mend what it can
 	$(BIN)/ruff check --fix

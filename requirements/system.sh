@@ -24,6 +24,8 @@ radvd radvd
 ethtool ethtool
 iperf3 iperf3
 tcpdump tcpdump
+nft nftables
+faketime faketime
 unshare util-linux
 LIST
 missing=${missing# }

@@ -7,7 +7,7 @@ import pytest
 from tests.support.virtual_room import Member, RoomWorld
 from tests.support.wire import Link
 
-from softlan.client.path import ASK, FULL_INTERVAL, FULL_LOSSES, QUIET, SILENT, PathProber
+from softlan.client.path import ASK, FULL_AGAIN, FULL_INTERVAL, FULL_LOSSES, QUIET, SILENT, PathProber
 from softlan.client.session import EndKind
 from softlan.proto.budget import MAX_BUDGET
 from softlan.proto.overlay import Kind, parse, probe_nonce
@@ -171,7 +171,7 @@ def test_a_path_that_becomes_narrower_is_noticed(busy: bool) -> None:
     start = path.now
     path.stay(60, busy=busy)
     assert path.prober.narrowed
-    assert path.now - start < FULL_INTERVAL + (FULL_LOSSES + 1) * QUIET + 0.5
+    assert path.now - start < FULL_INTERVAL + (FULL_LOSSES + 1) * (FULL_AGAIN + 0.1) + 0.5
 
 
 def test_full_size_probes_that_are_lost_now_and_then_mean_nothing() -> None:
@@ -258,7 +258,7 @@ def test_a_path_that_becomes_narrower_ends_the_session_for_a_smaller_budget() ->
     world = RoomWorld()
     member = world.join()
     member.sock.link.mtu = 1400
-    world.run(lambda: member.ended, within=FULL_INTERVAL + (FULL_LOSSES + 2) * QUIET)
+    world.run(lambda: member.ended, within=FULL_INTERVAL + (FULL_LOSSES + 2) * (FULL_AGAIN + 0.1))
     assert member.ended is not None
     assert member.ended.kind is EndKind.NARROWED
     assert "1440" in member.ended.reason

@@ -23,7 +23,9 @@ def control_flood(field: Field) -> None:
     field.note_end(*crowd)
 
 
-@attack("large stats (256 counters, 15 KB) from four members that read and acknowledge nothing", count=100_000)
+@attack(
+    "large stats (256 counters, 15 KB) from four members that read and acknowledge nothing", count=100_000, variant=True
+)
 def control_unread(field: Field) -> None:
     large = message(type="stats", counters={f"{'n' * 50}{number}": number for number in range(240)}, rtt_ms=None)
     crowd = [field.joined(field.own_room(), field.mac(number)) for number in range(1, CHATTERERS + 1)]
@@ -65,7 +67,7 @@ def mac_flapping(field: Field) -> None:
     field.saw["in the room"] = field.sent["joins"]
 
 
-@attack("a room of 16 that reads nothing, while others join and leave it: news for nobody", count=5000)
+@attack("a room of 16 that reads nothing, while others join and leave it: news for nobody", count=5000, variant=True)
 def news_unread(field: Field) -> None:
     room = field.own_room()
     crowd = [field.joined(room, field.mac(number)) for number in range(1, 17)]

@@ -87,7 +87,9 @@ def token_replay(field: Field) -> None:
             field.saw["answers"] += drain(sock)
 
 
-@attack("ClientHellos in single bytes, every second one missing, up to an offset of 64 KiB", count=400_000)
+@attack(
+    "ClientHellos in single bytes, every second one missing, up to an offset of 64 KiB", count=400_000, variant=True
+)
 def crypto_gaps(field: Field) -> None:
     initials = Initials(field)
     socks = [udp_socket(field.address()) for _ in range(32)]

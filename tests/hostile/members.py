@@ -109,7 +109,7 @@ def seal_mismatch(field: Field) -> None:
                 answer = newcomer.messages[0] if newcomer.messages else {}
                 field.saw[str(answer.get("code", answer.get("type", "no answer")))] += 1
             newcomer = field.peer()
-    field.note_end(plain, sealed, *quiet)
+    field.note_end(plain, sealed)  # the others stay, and with them the rooms and what these have counted
 
 
 def _send_eight(field: Field, peer: Peer, data: bytes) -> None:

@@ -64,7 +64,7 @@ def many_streams(field: Field) -> None:
     _storm(field, frames)
 
 
-@attack("every second byte of the control stream up to the end of its window, one frame for each")
+@attack("every second byte of the control stream up to the end of its window, one frame for each", variant=True)
 def stream_gaps(field: Field) -> None:
     state = {"offset": 2}
 
@@ -112,7 +112,9 @@ def retired_ids(field: Field) -> None:
     _storm(field, frames)
 
 
-@attack("packets whose numbers leave out every second one, so that no two can be acknowledged as one range")
+@attack(
+    "packets whose numbers leave out every second one, so that no two can be acknowledged as one range", variant=True
+)
 def number_gaps(field: Field) -> None:
     def frames(peer: Peer) -> bytes:
         peer.quic._packet_number = peer.number = peer.number + 1
@@ -141,7 +143,7 @@ def acks_of_nothing(field: Field) -> None:
     _storm(field, frames)
 
 
-@attack("PATH_CHALLENGEs, 120 in a packet, whose answers are not read")
+@attack("PATH_CHALLENGEs, 120 in a packet, whose answers are not read", variant=True)
 def path_challenges(field: Field) -> None:
     challenges = b"".join(b"\x1a" + struct.pack(">Q", number) for number in range(120))
     _storm(field, lambda peer: challenges)

@@ -276,7 +276,3 @@ def iperf(
     finally:
         listening.stop()
         services.processes.remove(listening)
-
-
-def megabits(report: dict[str, Any]) -> float:
-    """Return what the receiving side got, in Mbit/s."""

@@ -16,7 +16,8 @@ ASK_AGAIN = 0.5  # seconds without an answer until we ask again: one lost packet
 SILENT = 5.0  # seconds without a word, or without an answer whatever else is heard, until we give up
 ASK = 3.0  # seconds between two measurements of the round trip, however busy the path is
 FULL_INTERVAL = 10.0  # seconds between two full-size probes
-FULL_LOSSES = 5  # full-size probes lost in a row, small ones having passed, mean a narrower path
+FULL_AGAIN = 0.7  # seconds until a full-size probe that was lost is followed by another
+FULL_LOSSES = 10  # in a row, small ones having passed, mean a narrower path; five are soon lost by chance at 20 % loss
 TRIES = 3  # rounds in vain before a size is given up, or the path
 SIZING_TIME = 3.0  # seconds for all of them: the relay waits 5 for the hello
 
@@ -134,7 +135,7 @@ class PathProber:
                 return
         self._full = now
         self._probe(self.budget, now)
-        self._next_full = now + QUIET
+        self._next_full = now + FULL_AGAIN
 
     # Both
 
