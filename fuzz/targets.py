@@ -34,6 +34,7 @@ _RULES = {
     DropReason.ARP_SPOOF: "arp_spoof",
     DropReason.ND_SPOOF: "nd_spoof",
     DropReason.ND_REDIRECT: "nd_redirect",
+    DropReason.ICMP_REDIRECT: "icmp_redirect",
 }
 _FOR_BOTH = {
     None,
@@ -89,7 +90,8 @@ def policy(data: bytes) -> None:
         assert harm(frame) is None, harm(frame)
     assert _DEFAULT.verdict(b"\x10\0\0\1" + frame, 4, CLIENT, _CLIENTS, ROOM_MTU) is verdict
     if frame[6:12] == CLIENT:
-        assert _DEFAULT.onto_lan(frame, 0, _CLIENTS, ROOM_MTU) is verdict
+        to_lan = DropReason.UNKNOWN_UNICAST if verdict is None and frame[:6] in _CLIENTS else verdict
+        assert _DEFAULT.onto_lan(frame, 0, _CLIENTS, ROOM_MTU) is to_lan
     assert _DEFAULT.verdict(frame, 0, None, _CLIENTS, ROOM_MTU) in _FOR_BOTH
 
     off_rules = {rule: False for bit, rule in enumerate(_RULES.values()) if off >> bit & 1}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from tests.support.relay_fakes import QUIET, FakePort, mac, member
+from tests.support.relay_fakes import QUIET, FakePort, mac, member, sealed
 
 from bench.micro.frames import BROADCAST, BURSTS, FRAMES, OTHER, PLAYER, ROOM_MTU, SIZES, datagram, plain
 from bench.micro.per_frame import measure_burst
@@ -14,10 +14,11 @@ from softlan.ctrl.messages import Hello, Role, decode, encode
 from softlan.policy.engine import PolicyEngine
 from softlan.policy.rates import ClientRates
 from softlan.policy.rules import Policy
+from softlan.proto.drop import DropReason
 from softlan.proto.ip import walk
 from softlan.proto.overlay import HEADER_LENGTH, Kind, header, parse
 from softlan.relay.room import Room
-from softlan.relay.switch import Switch
+from softlan.relay.switch import SealedSwitch, Switch
 
 HELLO = Hello(version=1, role=Role.CLIENT, room="den", mac="02:00:5e:10:00:01", datagram_budget=1440)
 
@@ -74,21 +75,42 @@ def test_forward_unicast(benchmark: BenchmarkFixture, burst: int, size: int) -> 
     forward_burst(benchmark, plain(size, destination=mac(2), source=mac(1)), burst, members=2)
 
 
+@pytest.mark.benchmark(group="switch, unicast, sealed")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("burst", BURSTS)
+def test_forward_sealed_unicast(benchmark: BenchmarkFixture, burst: int, size: int) -> None:
+    forward_burst(benchmark, plain(size, destination=mac(2), source=mac(1)), burst, members=2, is_sealed=True)
+
+
+@pytest.mark.benchmark(group="switch, flood of broadcasts")
+def test_drop_a_flood(benchmark: BenchmarkFixture) -> None:
+    """Of one who has used up its rate: the clock stands still."""
+    room, burst = Room("den", ROOM_MTU, None), 256
+    for number in range(1, 34):
+        room.add(member(number, mac(number)))
+    flooder, switch = room.members[1], Switch(room, PolicyEngine(Policy(frame_rate=0)), QUIET)
+    datagrams = [datagram(plain(100, destination=BROADCAST, source=mac(1)))] * burst
+    measure_burst(benchmark, burst, switch.forward, lambda: (flooder, datagrams, 0.0))
+    assert flooder.counters.drops.get(DropReason.RATE_BROADCAST, 0) == max(0, flooder.counters.frames_in - 500)
+
+
 @pytest.mark.benchmark(group="switch, broadcast to 32")
 @pytest.mark.parametrize("burst", BURSTS)
 def test_forward_broadcast(benchmark: BenchmarkFixture, burst: int) -> None:
     forward_burst(benchmark, plain(200, destination=BROADCAST, source=mac(1)), burst, members=33)
 
 
-def forward_burst(benchmark: BenchmarkFixture, frame: bytes, burst: int, members: int) -> None:
+def forward_burst(
+    benchmark: BenchmarkFixture, frame: bytes, burst: int, members: int, *, is_sealed: bool = False
+) -> None:
     """Forward a burst of one frame from the first member, into ports that keep what they get."""
-    room = Room("den", ROOM_MTU, None)
+    room = Room("den", ROOM_MTU, None, sealed=is_sealed)
     ports = [FakePort() for _ in range(members)]
-    room_members = [member(number, mac(number), port=port) for number, port in enumerate(ports, 1)]
+    room_members = [member(number, mac(number), port=port, sealed=is_sealed) for number, port in enumerate(ports, 1)]
     for one in room_members:
         room.add(one)
-    switch, clock = Switch(room, PolicyEngine(Policy()), QUIET), seconds()
-    datagrams = [datagram(frame)] * burst
+    switch, clock = (SealedSwitch if is_sealed else Switch)(room, PolicyEngine(Policy()), QUIET), seconds()
+    datagrams = [sealed(datagram(frame)) if is_sealed else datagram(frame)] * burst
 
     def fresh() -> tuple[object, ...]:
         for port in ports:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.support.tools import require_tool
+from tests.support.tools import require_tool, unavailable
 
 from softlan.client.invitation import Invitation
 from softlan.demo.netns import Lab, Namespace
-from softlan.demo.processes import Process, environment
+from softlan.demo.processes import Process, environment, wait_for
 from softlan.net.address import HostPort
 from softlan.quic.trust import Credentials, development_credentials
 
@@ -361,3 +361,44 @@ def test_the_command_is_also_a_module() -> None:
     argv = [sys.executable, "-m", "softlan", "--version"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=PATIENCE, env=dict(os.environ))
     assert done.stdout.startswith("softlan ")
+
+
+# A process with secrets
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux's")
+@pytest.mark.parametrize(
+    "alias", [("softlan", "client"), ("lanparty-gateway", "--iface", "lan0")], ids=lambda argv: argv[0]
+)
+def test_its_memory_is_nobodys_business_before_it_has_read_any(alias: tuple[str, ...], tmp_path: Path) -> None:
+    """Here it waits for an invitation on standard input. Without capabilities we are like any other user."""
+    if os.geteuid():
+        unavailable("needs root, to have something to give up")
+    argv = [require_tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
+    look = [*argv, "cat"]
+    process = subprocess.Popen(
+        [*argv, *command(*alias), "--invite", "-", "--state-dir", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**environment(), "SOFTLAN_TEST": "1"},
+    )
+    try:
+        assert process.stdin is not None
+        syscall = Path(f"/proc/{process.pid}/wchan")
+        wait_for("it waits", lambda: "pipe" in syscall.read_text(), PATIENCE)
+        assert subprocess.run([*look, f"/proc/{process.pid}/environ"], capture_output=True, check=False).returncode
+        _, said = process.communicate(b"nonsense", PATIENCE)
+        assert (process.returncode, said.count(b"\n")) == (USAGE, 1)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device: every write fails, the disk is full")
+@pytest.mark.parametrize(("argv", "status"), [((*CLIENT[:-2],), USAGE), ((*RELAY, "--cert", "/nowhere"), USAGE)])
+def test_the_status_is_the_same_where_nothing_can_be_said(argv: tuple[str, ...], status: int, tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*command(*argv), "--state-dir", str(tmp_path)], stderr=full, check=False, timeout=PATIENCE
+        )
+    assert done.returncode == status

@@ -1,6 +1,7 @@
 """An invitation or single flags, never both; and what a client or gateway makes of them."""
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,13 @@ def test_the_environment_is_asked_when_no_flag_says_more(monkeypatch: pytest.Mon
     assert invitation_of(RelayOptions()) == PINNED
     assert invitation_of(RelayOptions(invite=OPEN.text())) == OPEN
     assert invitation_of(RelayOptions(relay="x", room="DEN")) is None
+
+
+@pytest.mark.parametrize("options", [RelayOptions(), RelayOptions(invite=OPEN.text()), RelayOptions(relay="x")])
+def test_what_we_start_inherits_no_invitation(monkeypatch: pytest.MonkeyPatch, options: RelayOptions) -> None:
+    monkeypatch.setenv(VARIABLE, PINNED.text())
+    invitation_of(options)
+    assert VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(

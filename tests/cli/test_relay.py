@@ -38,6 +38,18 @@ def test_help_is_in_groups_that_fit_a_screen() -> None:
     ]
 
 
+def test_a_relay_that_nobody_could_join_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("open_rooms = false\n")
+    ended = softlan("--config", str(file), "--state-dir", str(tmp_path / "state"))
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"softlan: {file} has open_rooms = false and lists no room, so nobody could join; "
+        "add the lines of `softlan room show --relay-config`\n"
+    )
+    assert softlan("--config", str(file), "--print-config").returncode == 0
+
+
 # The certificate
 
 

@@ -4,6 +4,7 @@ import datetime
 import os
 import pty
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_no_file_is_written_over(capsys: Capture, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written(capsys: Capture) -> None:
     assert run(["room", "new", "ROOM1", "--relay", "x", "--out", "nowhere/my.invite"]) == 1
     assert "choose another --out" in capsys.readouterr().err
+
+
+def test_half_an_invitation_is_not_left_behind(capsys: Capture, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))  # bytes; Python ignores the signal that goes with it
+    try:
+        assert run(["room", "new", "ROOM1", "--relay", "x", "--out", "my.invite"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "cannot write my.invite: File too large" in capsys.readouterr().err
+    assert not (tmp_path / "my.invite").exists()
+
+
+def test_a_link_that_is_laid_out_is_not_followed(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "my.invite").symlink_to(tmp_path / "somebody-elses")
+    assert "exists already" in refused(capsys, "new", "ROOM1", "--relay", "x", "--out", "my.invite")
+    assert not (tmp_path / "somebody-elses").exists()
 
 
 def pin_of(directory: Path) -> bytes:

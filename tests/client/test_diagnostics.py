@@ -138,5 +138,12 @@ def test_each_topic_is_said_once() -> None:
     assert len(topics) == len(set(topics))
 
 
+def test_what_another_player_should_not_send_is_said_in_words() -> None:
+    drops = {"drop_dhcp_server": 3, "drop_ipv6_ra": 2, "drop_nd_redirect": 1}
+    (said,) = [each for each in diagnose(Snapshot("den", counters=drops)).sentences if each.topic == "drops"]
+    reasons = "another player's DHCP server, another player's router, nd_redirect"
+    assert (said.level, said.text) == (Level.NOTE, f"Some frames were dropped: {reasons}.")
+
+
 def test_drops_of_tunnel_and_device_are_added() -> None:
     assert total_drops({"frames_in": 3, "drop_runt": 1, "drop_jumbo": 0}, {"runt": 2}) == {"runt": 3}

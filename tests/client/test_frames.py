@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.virtual_room import BROADCAST, LAN_HOST, WELCOME, ScriptedRelay, Stage, frame
 
+from softlan.client import frames as frames_module
 from softlan.client.frames import HELD, SealedFrames
 from softlan.client.session import Ended, EndKind
 from softlan.ctrl.messages import Hello, PeerJoined, PeerLeft, Role, Stats
@@ -20,7 +21,7 @@ from softlan.proto.seal import Opener, Sealer
 SECRET = bytes(range(32))
 FRAME_KEY = room_keys(SECRET, "den").frame_key
 SEALED_WELCOME = msgspec.structs.replace(WELCOME, sealed=True)
-FRIEND = bytes.fromhex("02005e1000fe")
+FRIEND, OTHER = bytes.fromhex("02005e1000fe"), bytes.fromhex("02005e1000fd")
 SALT, NEXT_SALT = b"\xa0" * 16, b"\xb0" * 16
 
 
@@ -73,7 +74,9 @@ def test_the_hello_of_a_sealed_room_has_token_and_salt_but_no_key() -> None:
 def test_a_relay_cannot_talk_an_endpoint_into_the_other_kind_of_room(secret: bytes | None) -> None:
     world = Stage(welcome=None, secret=secret)
     world.script.say(WELCOME if secret else SEALED_WELCOME, news())
-    advice = "room den is not sealed; join with --no-seal" if secret else "room den is sealed; join with its invitation"
+    advice = "room den is not sealed; join with --no-seal only if its relay may read all that is sent"
+    if secret is None:
+        advice = "room den is sealed; join with its invitation, and without --no-seal"
     assert world.end() == Ended(EndKind.UNLIKE, advice)
     world.session.send_frames(numbered(3))
     send(world.script, [header(Kind.ETHERNET, 3) + each for each in numbered(3)])
@@ -98,6 +101,33 @@ def test_nothing_is_sealed_without_a_fresh_salt(salt: bytes | None) -> None:
             salt,
             None,
         )
+
+
+def test_a_session_has_one_key_and_one_count_of_frames() -> None:
+    """A second welcome ends the session before that; were it taken, counter 0 would come twice under one key."""
+    world = Stage()
+    sent: list[bytes] = []
+    frames = SealedFrames(
+        lambda datagram: not sent.append(datagram),  # type: ignore[func-returns-value]
+        TrafficCounters(),
+        FrameLog.off(),
+        "den",
+        FRAME_KEY,
+        world.player.mac,
+        SALT,
+        None,
+    )
+    frames.send(numbered(1), 0.0)
+    assert sent == [], "nothing leaves before there is a seal"
+    for peer_id in (7, 7, 8):
+        try:
+            frames.joined(peer_id, 1440, 1418)
+        except ValueError:
+            pass
+        frames.send(numbered(2), 0.0)
+    assert [(data[:4], data[18:26]) for data in sent] == [
+        (b"\x11\x00\x00\x07", number.to_bytes(8, "big")) for number in range(6)
+    ]
 
 
 # Out
@@ -264,6 +294,18 @@ def test_not_more_than_a_few() -> None:
     assert world.player.frames == numbered(HELD + 8)[8:]
 
 
+def test_who_sends_rubbish_takes_nobody_elses_place() -> None:
+    world = sealed_stage()
+    come(world, news(mac=OTHER, peer=9))
+    rubbish = [header(Kind.SEALED, 9) + bytes(60)] * (2 * HELD)
+    author = friend()
+    send(world.script, [*rubbish, *(author.seal(each) for each in numbered(5)), *rubbish])
+    drops = {DropReason.BAD_SEAL: 3 * HELD + 5}
+    world.run(lambda: world.player.counters.drops == drops, within=0.5)
+    come(world, news())
+    assert world.player.frames == numbered(5)
+
+
 def test_nothing_that_waits_is_trusted() -> None:
     world = sealed_stage()
     good = friend().seal(numbered(1)[0])
@@ -358,6 +400,17 @@ def test_an_old_session_is_not_shown_again_even_to_a_new_one_of_ours() -> None:
     send(script, [*recorded, fresh])
     world.run(lambda: again.frames == numbered(1))
     assert again.counters.drops == {DropReason.REPLAYED: 40}
+
+
+def test_a_relay_cannot_make_up_members_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames_module, "MOST_SENDERS", 8)
+    world = sealed_stage()
+    everyone = [news(mac=bytes.fromhex("02005e1001") + bytes((peer,)), peer=peer) for peer in range(20, 29)]
+    come(world, *everyone[:8])
+    come(world, everyone[3])
+    assert world.player.ended is None, "one that comes again is no more"
+    world.script.say(everyone[8])
+    assert "more than 8 others" in world.end().reason
 
 
 # Frame logs

@@ -1,5 +1,7 @@
 import os
+import signal
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,23 @@ def test_only_the_owner_reads_it_and_nothing_else_stays(tmp_path: Path) -> None:
     assert stat.S_IMODE((state / FILE_NAME).stat().st_mode) == 0o600
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     assert os.listdir(state) == [FILE_NAME]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of this kind")
+def test_a_full_disk_is_said_and_nothing_stays(tmp_path: Path) -> None:
+    """A limit on the size of files fails as a full disk does: the file is made, and cannot be written."""
+    import resource
+
+    before, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(HostError, match=r"cannot write .*identity\.json: File too large; .*--state-dir"):
+            load_or_create(tmp_path, urandom)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, action)
+    assert os.listdir(tmp_path) == []
+    assert load_or_create(tmp_path, urandom) == MAC
 
 
 def test_two_machines_differ(tmp_path: Path) -> None:

@@ -139,6 +139,13 @@ NO_INVITATIONS = {
     "a relay that is none": (made("http://x", None, None, "DEN", None), "the invitation's relay is wrong"),
     "a relay with a port that is none": (made("x:99999", None, None, "DEN", None), "the invitation's relay is wrong"),
     "an interface of one machine": (made("[fe80::1%eth0]:1", None, None, "DEN", None), "one machine's own"),
+    "a port that nobody has": (made("x:0", None, None, "DEN", None), "the invitation's relay is wrong"),
+    "a line in the relay": (made("x:1\n", None, None, "DEN", None), "cut off or changed"),
+    "a line in the server name": (made("x:1", "a\nb", None, "DEN", None), "server name is not a host name"),
+    "a line behind the server name": (made("x:1", "a\n", None, "DEN", None), "server name is not a host name"),
+    "a server name that looks like one": (made("x:1", "rel\u0430y.net", None, "DEN", None), "is not a host name"),
+    "a relay that looks like one": (made("rel\u0430y.net:1", None, None, "DEN", None), "cut off or changed"),
+    "a line behind the room": (made("x:1", None, None, "DEN\n", None), "room is not 1 to 32"),
     "another spelling of the relay": (made("x", None, None, "DEN", None), "cut off or changed"),
     "another spelling of the array": (spelt(b"\xdc\x00\x05\xa3x:1\xc0\xc0\xa3DEN\xc0"), "cut off or changed"),
 }
@@ -148,6 +155,31 @@ NO_INVITATIONS = {
 def test_one_line_says_what_is_wrong(name: str) -> None:
     text, said = NO_INVITATIONS[name]
     assert said in complaint(text)
+
+
+LEAKY = {
+    "no UTF-8 with all of it": spelt(b"\x95\xa1x\xc0\xc0\xd9\x27ROOM1" + b"\xc4\x20" + SECRET),
+    "another kind": made("x:1", None, None, 5, SECRET),
+    "more than we know": made("x:1", None, None, "DEN", SECRET, 7),
+    "a room with a slash": made("x:1", None, None, "a/b", SECRET),
+    "a relay that is none": made("http://x", None, None, "DEN", SECRET),
+    "a secret that is too long": made("x:1", None, None, "DEN", SECRET + b"1"),
+    "changed": FULL.text()[:-1],
+}
+
+
+@pytest.mark.parametrize("name", LEAKY)
+def test_no_error_keeps_the_secret_not_even_one_behind_it(name: str) -> None:
+    """A UnicodeDecodeError has all that was to be decoded, for whoever prints it."""
+    with pytest.raises(UsageError) as caught:
+        parse(LEAKY[name])
+    error: BaseException | None = caught.value
+    while error is not None:
+        shown = f"{error} {error!r} {vars(error)} {[getattr(error, member, None) for member in ('object', 'doc')]}"
+        assert repr(SECRET)[2:-1] not in shown
+        assert repr(SECRET[:8])[2:-1] not in shown
+        assert LEAKY[name] not in shown
+        error = error.__cause__ or error.__context__
 
 
 def test_its_keys_are_the_rooms() -> None:

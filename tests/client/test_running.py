@@ -72,3 +72,37 @@ def test_asking_after_the_end_is_harmless() -> None:
 
     stop = asyncio.run(run())
     stop.request()
+
+
+# What takes long
+
+
+async def test_what_is_done_in_time_counts() -> None:
+    stop = Stop()
+    assert await stop.unless(asyncio.sleep(0, 7)) == 7
+    stop.event.set()
+    assert await stop.unless(asyncio.sleep(10, 7)) is None
+
+
+async def test_what_fails_in_time_too() -> None:
+    async def fail() -> None:
+        raise HostError("resolve", "cannot resolve relay.example")
+
+    with pytest.raises(HostError, match="cannot resolve"):
+        await Stop().unless(fail())
+
+
+async def test_a_stop_does_not_wait_for_what_takes_long() -> None:
+    stop, ended = Stop(), asyncio.Event()
+
+    async def long() -> int:
+        try:
+            await asyncio.Event().wait()
+            return 7
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(5):
+        asyncio.get_running_loop().call_soon(stop.event.set)
+        assert await stop.unless(long()) is None
+        await ended.wait()

@@ -10,7 +10,7 @@ from softlan.client.session import Ended, EndKind, State
 from softlan.ctrl.messages import RejectCode, Role
 from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
-from softlan.quic.connection import PATH_LOST
+from softlan.quic.moving import PATH_LOST
 from softlan.relay.limits import RelayLimits
 
 # In and out

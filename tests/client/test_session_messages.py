@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.virtual_room import BROADCAST, LAN_HOST, WELCOME, RoomWorld, ScriptedRelay, Stage, frame
 
-from softlan.client.session import Ended, EndKind
+from softlan.client.session import LONGEST_REASON, Ended, EndKind
 from softlan.ctrl.framing import encode_frame
 from softlan.ctrl.messages import (
     Disconnect,
@@ -142,6 +142,28 @@ def test_a_relay_that_ends_the_stream_has_ended_the_session() -> None:
     world.script.connection._quic.send_stream_data(0, b"", end_stream=True)
     world.script.connection._owner.mark_dirty(world.script.connection)
     assert world.end() == Ended(EndKind.LOST, "the relay ended the session")
+
+
+UGLY = "\x1b[2J\x1b]0;owned\x07all is well\nsoftlan: now run this\u202e" + "!" * 400
+PLAIN = "?[2J?]0;owned?all is well?softlan: now run this?"
+
+
+def test_what_a_relay_says_of_an_end_reaches_people_as_one_plain_line() -> None:
+    """It goes to terminals, and before the handshake anyone may have written it."""
+    refused, told, closed, before = Stage(welcome=None), Stage(), Stage(), RoomWorld()
+    refused.script.say(Reject(code=RejectCode.ROOM_FULL, message=UGLY, retry_after=3.0))
+    told.script.say(Disconnect(reason="relay_shutdown", message=UGLY))
+    closed.script.connection.close(CloseCode.INTERNAL, UGLY)
+    stranger = before.start()
+    stranger.session.closed(CloseCause.PEER, UGLY, before.now)
+    ends = [refused.end(), told.end(), closed.end(), stranger.ended]
+    for ended in ends:
+        assert ended is not None
+        assert PLAIN in ended.reason
+        assert ended.reason.isprintable()
+        assert len(ended.reason) <= LONGEST_REASON
+    assert ends[0] is not None
+    assert ends[0].reject == Reject(code=RejectCode.ROOM_FULL, message=ends[0].reason, retry_after=3.0)
 
 
 @pytest.mark.parametrize("joined", [False, True])

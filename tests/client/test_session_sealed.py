@@ -1,16 +1,23 @@
 """Sealed rooms at a real relay, in virtual time: over paths that lose and reorder, and over sessions that end."""
 
+import datetime
 import functools
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.support.virtual_room import BROADCAST, LAN_HOST, Member, RoomWorld, frame
-from tests.support.wire import Link
+from tests.support.wire import SERVER_NAME, Link, Recorder, WireSocket, credentials
 
-from softlan.client.session import EndKind
+from softlan.client.session import EndKind, Identity
 from softlan.ctrl.messages import RejectCode, Role
 from softlan.proto.drop import DropReason
+from softlan.proto.keys import room_keys
 from softlan.proto.overlay import Kind, header
 from softlan.proto.seal import WINDOW
+from softlan.quic.connection import Connection
+from softlan.quic.door import Door
+from softlan.quic.trust import Credentials, development_credentials
 
 SECRET, OTHER_SECRET = bytes(range(32)), bytes(32)
 
@@ -112,6 +119,52 @@ def test_first_frames_reach_whoever_the_news_of_their_sender_has_not_reached_yet
     world.run(lambda: two.frames == called, within=1.5)
     assert two.came
     assert two.counters.drops == {}
+
+
+# Who has less than the secret
+
+
+@pytest.mark.parametrize("has_certificate", [False, True], ids=["its own", "the relay's, but not its key"])
+def test_the_token_is_not_told_to_who_poses_as_the_relay(tmp_path: Path, has_certificate: bool) -> None:
+    """With a certificate of the same name; or with the right one, which is no secret."""
+    own = development_credentials(tmp_path, SERVER_NAME, datetime.datetime.now(datetime.UTC))
+    impostors: list[Recorder] = []
+
+    def accept(connection: Connection) -> Recorder:
+        impostors.append(Recorder(connection))
+        return impostors[-1]
+
+    world = RoomWorld()
+    shown = Credentials(credentials().chain, own.key) if has_certificate else own
+    world.server.endpoint._door = Door(shown, accept)
+    member = world.start(secret=SECRET)
+    world.run(lambda: member.ended)
+    world.run(within=3)
+    assert member.ended is not None
+    assert member.ended.kind is EndKind.UNTRUSTED
+    assert not member.ready
+    assert impostors, "it was spoken to"
+    assert [(each.ready, each.stream, each.datagrams) for each in impostors] == [(False, b"", [])] * len(impostors)
+
+
+def test_the_token_alone_opens_the_room_and_no_frame() -> None:
+    """A relay that saw the token may join with it elsewhere. There it is a member who hears noise, and makes some."""
+
+    def thief(world: RoomWorld, identity: Identity, sock: WireSocket) -> Member:
+        return Member(world, replace(identity, room_token=room_keys(SECRET, "den").token), sock)
+
+    world = RoomWorld()
+    one, two = world.join(secret=SECRET), world.join(secret=SECRET)
+    other = world.join(secret=OTHER_SECRET, make=thief)
+    world.run(lambda: len(one.came) == len(two.came) == len(other.came) == 2)
+    called = [frame(BROADCAST, one.mac, b"for members only")]
+    one.session.send_frames(called)
+    other.session.send_frames([frame(BROADCAST, other.mac, b"said by nobody")])
+    world.run(lambda: two.frames == called)
+    world.run(within=2)
+    assert other.frames == one.frames == []
+    assert two.frames == called
+    assert [each.counters.drops for each in (one, two, other)] == [{DropReason.BAD_SEAL: 1}] * 3
 
 
 # Sessions that end

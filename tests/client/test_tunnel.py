@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,8 +14,12 @@ from tests.support.tunnels import MAC, OTHER, Field, tunnel_field
 from tests.support.virtual_room import BROADCAST, frame
 
 from softlan.client import tunnel
+from softlan.client.attempts import Attempts
 from softlan.client.reconnect import Backoff
-from softlan.errors import HostError
+from softlan.client.resume import ResumeFile
+from softlan.client.session import Identity
+from softlan.ctrl.messages import Role
+from softlan.errors import HostError, RemoteError
 from softlan.net.address import HostPort, SocketAddress
 from softlan.proto.drop import DropReason
 from softlan.quic.udp import open_udp
@@ -30,10 +35,11 @@ async def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_it_joins_carries_frames_and_says_goodbye(field: Field) -> None:
-    one, two = field.end(), field.end(mac=OTHER)
+    one = field.end()
     one.tunnel.send_frames([frame(BROADCAST, MAC)])
     assert one.counters.drops == {DropReason.NOT_CONNECTED: 1}
     await one.in_room()
+    two = field.end(mac=OTHER)
     await two.in_room()
     burst = [frame(OTHER, MAC, b"%d" % number) for number in range(100)]
     one.tunnel.send_frames(burst)
@@ -145,6 +151,44 @@ async def test_a_ghost_of_its_own_is_waited_for(field: Field) -> None:
     assert not end.running.done()
     field.host.relay.leave(ghost, "timeout")
     await end.in_room(2)
+
+
+async def test_a_ghost_of_an_earlier_run_is_waited_for(field: Field, tmp_path: Path) -> None:
+    """Whose string was lost, on a full disk for example; of that run there is but an older one."""
+    await field.end().in_room()
+    (ghost,) = field.host.relay.sessions
+    relay = f"127.0.0.1:{field.host.port}"
+    ResumeFile(tmp_path / "state1", Identity(Role.CLIENT, "den", MAC, "a test"), relay).save("stale")
+    end = field.end()
+    await eventually(lambda: end.lost_count >= 3 or end.running.done(), "some rejects")
+    assert not end.running.done()
+    field.host.relay.leave(ghost, "timeout")
+    await end.in_room()
+
+
+async def test_but_not_longer_than_one_may_live(field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "GHOST_TIME", 0.3)
+    await field.end().in_room()
+    relay = f"127.0.0.1:{field.host.port}"
+    ResumeFile(tmp_path / "state1", Identity(Role.CLIENT, "den", MAC, "a test"), relay).save("stale")
+    end = field.end()
+    with pytest.raises(RemoteError, match="is softlan running twice"):
+        await end.in_room()
+    assert end.lost_count >= 2
+
+
+async def test_what_ended_does_not_pile_up(field: Field) -> None:
+    """Sessions that ended are full of cycles, and `net.loop` lets the collector look only seldom."""
+    gc.collect()
+    gc.disable()
+    try:
+        end = field.end()
+        field.host.kill()
+        await eventually(lambda: end.lost_count >= 3, "some attempts in vain")
+        kept = [each for each in gc.get_objects() if isinstance(each, Attempts) and each._sink is end]
+        assert len(kept) <= 2, "the last one, and the next"
+    finally:
+        gc.enable()
 
 
 async def test_a_path_that_became_narrower_gets_a_smaller_budget_until_it_is_lost(field: Field) -> None:

@@ -9,7 +9,7 @@ from softlan.client.bridge import Bridge
 from softlan.ctrl.messages import PeerJoined, PeerLeft, Role
 from softlan.device.base import DeviceGone
 from softlan.device.memory import MemoryDevice
-from softlan.gateway.bridge import Lan
+from softlan.gateway.bridge import MAX_SILENT, Lan
 from softlan.gateway.cam import CamRefresh, refresh_frame
 from softlan.gateway.second_look import LookMode, SecondLook
 from softlan.net.address import SocketAddress
@@ -28,7 +28,7 @@ INTERVAL = 60.0
 class Wired:
     """A gateway's LAN, its wire in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sealed: bool = False) -> None:
         self.device = MemoryDevice("lan0")
         self.gone: list[DeviceGone] = []
         self.sent: list[bytes] = []
@@ -37,7 +37,7 @@ class Wired:
         self.drops = bridge.counters.drops
         look = SecondLook(LookMode.ON, PolicyEngine(Policy()), bridge.counters, FrameLog.off())
         look.joined("den", 1418)
-        self.lan = Lan(bridge, CamRefresh(INTERVAL), look)
+        self.lan = Lan(bridge, CamRefresh(INTERVAL), look, sealed=sealed)
 
     def came(self, peer_id: int, mac: bytes, now: float) -> None:
         self.lan.peer_joined(PeerJoined(peer_id=peer_id, role=Role.CLIENT, mac=format_mac(mac)), now)
@@ -146,6 +146,56 @@ def test_a_player_that_came_back_under_another_id_is_one_player(wired: Wired) ->
     wired.wire()
     wired.lan.tick(170.0)
     assert wired.wire() == [refresh_frame(ONE)]
+
+
+# In a sealed room, where only frames prove who is there
+
+
+def test_who_is_only_said_to_be_there_is_not_shown() -> None:
+    """A relay could name the LAN's router, and so draw what is for it to us."""
+    wired = Wired(sealed=True)
+    wired.came(3, ONE, 100.0)
+    for tenth in range(2000):
+        wired.lan.tick(100.0 + tenth / 10)
+    assert wired.wire() == []
+
+
+def test_who_has_spoken_is_shown_again_and_again_until_it_leaves() -> None:
+    wired = Wired(sealed=True)
+    wired.came(3, ONE, 100.0)
+    wired.came(4, TWO, 100.0)
+    said = frame(BROADCAST, ONE)
+    wired.lan.frames_received([said, said], 110.0)
+    assert wired.wire() == [said, said]
+    for now in (169.9, 170.0, 200.0, 230.0):
+        wired.lan.tick(now)
+    assert wired.wire() == [refresh_frame(ONE)] * 2
+    wired.lan.peer_left(None, PeerLeft(peer_id=3, reason="timeout"), 231.0)
+    wired.lan.tick(1000.0)
+    assert wired.wire() == []
+
+
+@pytest.mark.parametrize("how", ["left", "lost"])
+def test_what_it_was_told_of_who_never_spoke_is_forgotten(how: str) -> None:
+    wired = Wired(sealed=True)
+    wired.came(3, ONE, 100.0)
+    wired.came(4, TWO, 100.0)
+    if how == "left":
+        wired.lan.peer_left(None, PeerLeft(peer_id=3, reason="timeout"), 101.0)
+        assert wired.lan._silent == {TWO: 4}
+    else:
+        wired.lan.lost()
+        assert wired.lan._silent == {}
+
+
+def test_no_more_are_remembered_than_so_many() -> None:
+    wired = Wired(sealed=True)
+    for number in range(MAX_SILENT + 10):
+        wired.came(number + 1, b"\x02\0\0\0" + number.to_bytes(2), 100.0)
+    assert len(wired.lan._silent) == MAX_SILENT
+    for number in range(10):
+        wired.came(1, b"\x06\0\0\0" + number.to_bytes(2), 100.0)
+    assert sum(peer_id == 1 for peer_id in wired.lan._silent.values()) == 1
 
 
 def test_an_interface_that_is_gone_is_told(wired: Wired) -> None:

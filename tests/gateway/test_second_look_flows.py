@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.relay.test_switch_flows import edges, ip_packets, rests
 from tests.support import packets
+from tests.support.flows import edges, ip_packets, rests
 from tests.support.oracle import many
 from tests.support.packets import TCP, UDP, dot1q, ether, ipv4, kind, tcp, udp
 from tests.support.relay_fakes import mac
 
-from softlan.gateway.second_look import EARLY_TIME, MAX_FLOWS, LookMode, SecondLook
+from softlan.client.look import MAX_FLOWS
+from softlan.gateway.second_look import EARLY_TIME, LookMode, SecondLook
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.policy.engine import PolicyEngine
@@ -207,13 +208,13 @@ def watched(policy: Policy | None = None, *peers: int) -> tuple[Look, list[bytes
     for peer in peers or (1,):
         look.joins(peer, mac(peer), 0.0)
     asked: list[bytes] = []
-    slow = look.look._onto_lan
+    slow = look.look._judge
 
     def asking(data: bytes, offset: int, clients: Any, room_mtu: int) -> Any:
         asked.append(data)
         return slow(data, offset, clients, room_mtu)
 
-    look.look._onto_lan = asking
+    look.look._judge = asking
     return look, asked
 
 
@@ -289,6 +290,6 @@ def test_broadcasts_are_flows_too() -> None:
 def test_the_memory_is_bounded() -> None:
     look, _ = watched(replace(Policy()))
     for number in range(MAX_FLOWS + 10):
-        look.takes([b"\x02" + number.to_bytes(5) + INNOCENT[6:]], 0.0)
+        look.takes([b"\x06" + number.to_bytes(5) + INNOCENT[6:]], 0.0)
     assert len(look.passed) == MAX_FLOWS + 10
     assert len(look.look._flows) == 10

@@ -1,19 +1,16 @@
 """What a process is left with, asked of the kernel: each case in a process of its own, since nothing comes back."""
 
-import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 from tests.support.tools import require_tool, require_user_namespaces, unavailable
 
-from softlan.host.privileges import Capability, drop_privileges, passing_threads
+from softlan.host.privileges import Capability, drop_privileges
 from softlan.obs.logging import get_logger
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
@@ -97,7 +94,7 @@ def test_without_the_right_to_clear_the_bounding_set_all_else_is_done(setpriv: s
 def test_an_ordinary_user_with_ambient_capabilities_keeps_what_is_needed(setpriv: str, tmp_path: Path) -> None:
     both = "+net_admin,+net_raw"
     # With CAP_DAC_READ_SEARCH, Python is found wherever it is installed; it goes, or is said to stay for that.
-    wrapper = (setpriv, f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups")
+    wrapper: tuple[str, ...] = (setpriv, f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups")
     wrapper += ("--inh-caps", f"{both},+dac_read_search", "--ambient-caps", f"{both},+dac_read_search")
     done = run("/nowhere", "NET_ADMIN", wrapper=wrapper)
     kept = str(events(done)["privileges"]["kept"]).split(",")
@@ -234,34 +231,3 @@ hide_memory()
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE; core(5): without it there is no core dump
 """
     assert run(program=program).stdout == "0\n"
-
-
-# Threads
-
-
-async def test_a_look_up_leaves_no_thread_behind_and_later_ones_still_work() -> None:
-    loop = asyncio.get_running_loop()
-    before = threading.active_count()
-    with passing_threads():
-        await loop.getaddrinfo("127.0.0.1", 443, type=socket.SOCK_DGRAM)
-        assert threading.active_count() > before
-    assert threading.active_count() == before
-    assert await asyncio.to_thread(lambda: 7) == 7
-
-
-async def test_a_look_up_that_was_given_up_is_not_waited_for() -> None:
-    began, may_end = asyncio.Event(), threading.Event()
-
-    async def look_up() -> None:
-        with passing_threads():
-            looking = asyncio.get_running_loop().run_in_executor(None, may_end.wait, 30)
-            began.set()
-            await asyncio.shield(looking)
-
-    task = asyncio.create_task(look_up())
-    await began.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not may_end.is_set()
-    may_end.set()

@@ -1,4 +1,3 @@
-import asyncio
 import socket
 from typing import Any
 
@@ -65,12 +64,12 @@ async def test_the_system_is_asked_for_udp_in_all_families(monkeypatch: pytest.M
     """A resolver of our own, since what a name resolves to differs from machine to machine."""
     asked: list[tuple[Any, ...]] = []
 
-    async def getaddrinfo(host: str, port: int, **options: int) -> list[Any]:
+    def getaddrinfo(host: str, port: int, **options: int) -> list[Any]:
         asked.append((host, port, options))
         kind = (socket.SOCK_DGRAM, socket.IPPROTO_UDP, "")
         return [(family, *kind, address) for family, address in (six(1), six(2), four(1))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert await resolve(HostPort("relay.example", 443)) == [six(1)[1], four(1)[1], six(2)[1]]
     assert asked == [("relay.example", 443, {"type": socket.SOCK_DGRAM, "proto": socket.IPPROTO_UDP})]
 
@@ -84,10 +83,10 @@ async def test_the_system_is_asked_for_udp_in_all_families(monkeypatch: pytest.M
     ],
 )
 async def test_a_failure_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
         raise error
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with pytest.raises(HostError, match=r"cannot resolve relay\.example: .+; check the name") as caught:
         await resolve(HostPort("relay.example", 443))
     assert caught.value.stage == "resolve"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.party import AMPLE, Port, answers, lan_party
+from tests.support import packets
+from tests.support.packets import ether, ipv4, kind, udp
+from tests.support.party import AMPLE, Port, another_player, answers, event, lan_party
 
 from softlan.client.invitation import parse
 from softlan.demo import topology
@@ -137,6 +139,34 @@ def test_nobody_but_the_endpoints_gets_to_see_what_is_said(game: Game) -> None:
             assert piece not in memory
             for text in (piece.hex().encode(), repr(piece)[2:-1].encode()):
                 assert text not in logs
+
+
+def test_another_player_is_neither_dhcp_server_nor_router(game: Game) -> None:
+    """The relay cannot tell; the client of whoever gets these frames can."""
+    with another_player(game.services) as guest:
+        guest.invitation = game.services.invitation
+        _, tap = guest.client()
+        mac = parse_mac(tap.mac)
+        to_all = {"src": mac, "dst": packets.BROADCAST}
+        offer = ipv4(udp(67, 68, packets.dhcp(2)), dst="255.255.255.255")
+        advertisement = packets.ipv6(packets.router_advertisement(), packets.ICMPV6)
+        bad = {
+            "dhcp_server": ether(kind(packets.IPV4), offer, **to_all),
+            "ipv6_ra": ether(kind(packets.IPV6), advertisement, **to_all),
+            "arp_spoof": ether(kind(packets.ARP), packets.arp(game.host_mac), **to_all),
+        }
+        good = ether(kind(packets.ARP), packets.arp(mac, sender_ip="10.77.0.250", target_ip="10.77.0.251"), **to_all)
+        with (
+            Port(guest.party.player, TAP) as sender,
+            Port(game.services.party.player, TAP) as player,
+        ):
+            for frame in (*bad.values(), good):
+                sender.send(frame)
+            seen = player.until(good)
+        assert not set(bad.values()) & set(seen)
+        for reason, frame in bad.items():
+            record = event(game.client, "frame", direction="to_host", reason=reason)
+            assert (record["src"], record["length"]) == (tap.mac, len(frame))
 
 
 def test_the_relay_says_only_what_it_can_know(game: Game) -> None:

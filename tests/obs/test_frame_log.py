@@ -133,6 +133,28 @@ def test_any_frame_can_be_logged(frame: bytes) -> None:
     assert ("src" in records[0]) == (len(frame) >= 12)
 
 
+@pytest.mark.parametrize(
+    ("start", "shown", "read"),
+    [("0800", "ipv4", "ipv4"), ("8100", "0x8100", "arp"), ("88a8", "0x88a8", "arp"), ("002e", None, "llc 00")],
+)
+def test_of_a_sealed_frame_nothing_is_read_behind_its_header(start: str, shown: str | None, read: str) -> None:
+    """There is a counter, which may look like anything: here like a tag in front of ARP."""
+    frame = ARP[:12] + bytes.fromhex(start) + bytes.fromhex("0000 0806 0000 0001") + bytes(40)
+    log, records = log_of(FrameLogMode.DROPS)
+    drop(log, frame=frame, sealed=True)
+    drop(log, frame=frame)
+    assert [record.get("ethertype") for record in records] == [shown, read]
+    for name in ("src", "dst", "length"):
+        assert records[0][name] == records[1][name]
+
+
+@given(st.binary(max_size=40))
+def test_any_sealed_frame_can_be_logged(frame: bytes) -> None:
+    log, records = log_of(FrameLogMode.DROPS)
+    drop(log, frame=frame, sealed=True)
+    assert records[0]["length"] == len(frame)
+
+
 def test_a_burst_of_drops_is_cut_and_the_next_record_says_how_many_are_missing() -> None:
     log, records = log_of(FrameLogMode.DROPS, rate=20.0, burst=50)
     for _ in range(60):

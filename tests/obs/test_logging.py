@@ -1,8 +1,13 @@
+import contextlib
+import errno
 import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 import structlog
@@ -191,6 +196,56 @@ def test_standard_error_is_the_default(capsys: pytest.CaptureFixture[str]) -> No
     captured = capsys.readouterr()
     assert captured.err.endswith("relay: hello\n")
     assert captured.out == ""
+
+
+# What cannot be written
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device: every write fails, the disk is full")
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_a_full_disk_costs_lines_and_nothing_else(format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(OSError), open("/dev/full", "w", buffering=1) as stream:
+        configure(format, "info", stream)
+        for _ in range(3):
+            get_logger("relay").error("lost", text="x" * 10_000)
+            logging.getLogger("asyncio").error("lost too")
+    assert capsys.readouterr().err == "", "the standard library would complain there"
+
+
+def test_so_do_a_reader_that_went_away_and_a_stream_that_was_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with contextlib.suppress(OSError), open(writer, "w", buffering=1) as stream:
+        configure("json", "info", stream)
+        get_logger("relay").error("lost")
+        logging.getLogger("asyncio").error("lost too")
+    get_logger("relay").error("closed by now")
+    logging.getLogger("asyncio").error("for both")
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_written_later_is_there_again() -> None:
+    class Disk(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(text)
+
+    disk = Disk()
+    configure("console", "info", disk)
+    get_logger("relay").info("lost")
+    disk.full = False
+    get_logger("relay").info("kept")
+    assert without_time(disk.getvalue()) == " info    relay: kept\n"
+
+
+def test_a_process_without_standard_error_logs_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    configure("console", "info")
+    get_logger("relay").info("lost")
+    logging.getLogger("asyncio").error("lost too")
 
 
 @pytest.mark.parametrize(("format", "level"), [("xml", "info"), ("json", "loud")])

@@ -30,8 +30,9 @@ RULES = {
     DropReason.ARP_SPOOF: "arp_spoof",
     DropReason.ND_SPOOF: "nd_spoof",
     DropReason.ND_REDIRECT: "nd_redirect",
+    DropReason.ICMP_REDIRECT: "icmp_redirect",
 }
-WALKED = ("dhcp_server", "dhcpv6_server", "ipv6_ra", "nd_redirect", "ambiguous")
+WALKED = ("dhcp_server", "dhcpv6_server", "ipv6_ra", "nd_redirect", "icmp_redirect", "ambiguous")
 LAWLESS = Policy(**dict.fromkeys(RULES.values(), False), refused_ethertypes=frozenset())  # type: ignore[arg-type]
 
 
@@ -108,6 +109,8 @@ def test_verdicts_follow_from_what_scapy_reads(built: Built) -> None:
         expected = DropReason.DHCP_SERVER
     elif found[0] == "udp6" and (found[1] == 547 or found[2] == 546):
         expected = DropReason.DHCPV6_SERVER
+    elif found == ("icmp4", 5):
+        expected = DropReason.ICMP_REDIRECT
     elif found[0] in ("icmpv6", "icmpv6_part"):
         expected = {134: DropReason.IPV6_RA, 137: DropReason.ND_REDIRECT}.get(int(str(found[1])))
     assert from_client(built.frame, engine) is expected
@@ -407,3 +410,10 @@ def test_the_gateway_lets_only_known_clients_onto_the_lan() -> None:
     assert PolicyEngine(Policy(invalid_source=False)).onto_lan(frame, 0, {}, ROOM_MTU) is None
     assert DEFAULT.onto_lan(frame[:13], 0, CLIENTS, ROOM_MTU) is DropReason.RUNT
     assert DEFAULT.onto_lan(b"", 0, CLIENTS, ROOM_MTU) is DropReason.RUNT
+
+
+def test_what_one_player_says_to_another_is_not_for_the_lan() -> None:
+    frame = OTHER_CLIENT + ether(V4, ipv4(udp(1, 2)))[6:]
+    assert from_client(frame) is None
+    assert DEFAULT.onto_lan(frame, 0, {CLIENT: None, OTHER_CLIENT: None}, ROOM_MTU) is DropReason.UNKNOWN_UNICAST
+    assert DEFAULT.onto_lan(frame, 0, {CLIENT: None}, ROOM_MTU) is None

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from softlan.policy.rates import ClientRates, LanMacs
+from softlan.policy.rates import HEAVY, HEAVY_SECONDS, ClientRates, LanMacs, MemberRates
 from softlan.policy.rules import Policy
 from softlan.proto.drop import Action, DropReason
 from softlan.relay.limits import TokenBucket
@@ -108,6 +108,96 @@ def test_who_leaves_is_told_of_at_once() -> None:
     assert client.last_report() is None
 
 
+def worked_for(member: MemberRates, bursts: int, frames: int, now: float) -> int:
+    """How many of the bursts are worked for, if the caller does as the switch does."""
+    worked = 0
+    for _ in range(bursts):
+        if member.left > 0.0 or member.has_frames(now):
+            member.left -= frames
+            worked += 1
+    return worked
+
+
+def test_frames_are_paid_for_by_the_burst_and_then_at_their_rate() -> None:
+    member = MemberRates(Policy(frame_rate=100, frame_burst=50), 0.0)
+    assert worked_for(member, 10, 20, 0.0) == 3, "the last one draws more than there is"
+    assert member.left == -10
+    assert not member.has_frames(0.1)
+    assert member.has_frames(0.125)
+    assert member.has_frames(100.0)
+    assert member.left == 50
+
+
+def test_over_a_longer_time_the_rate_of_frames_is_kept() -> None:
+    member = MemberRates(Policy(frame_rate=1000, frame_burst=100), 0.0)
+    worked = sum(worked_for(member, 5, 8, tick / 200) for tick in range(2001))
+    assert worked * 8 == pytest.approx(10 * 1000 + 100, rel=0.01)
+
+
+def test_frames_without_a_rate_never_run_out() -> None:
+    member = MemberRates(Policy(frame_rate=0), 0.0)
+    assert worked_for(member, 100, 10**9, 0.0) == 100
+
+
+def test_the_default_lets_a_full_gigabit_of_tcp_pass() -> None:
+    """Full frames of a room's default MTU, and an acknowledgement for every other one of as many."""
+    member = MemberRates(Policy(), 0.0)
+    frames = int(125_000_000 / 1432 * 1.5 / 1000)
+    assert sum(worked_for(member, 1, frames, tick / 1000) for tick in range(5000)) == 5000
+
+
+def seconds_borne(member: MemberRates, stopped: float, start: float = 0.0, tick: float = 0.5) -> float | None:
+    """How long one that is stopped so often a second is borne, when asked each tick; None if for a minute."""
+    for step in range(1, int(60 / tick)):
+        member.stop(DropReason.RATE_TOTAL, int(stopped * tick), 0)
+        if member.overdraws(start + step * tick):
+            return step * tick
+    return None
+
+
+@pytest.mark.parametrize("tick", [0.1, 0.5, 0.7, 1.0, 2.5])
+def test_who_overdraws_heavily_is_borne_for_three_seconds(tick: float) -> None:
+    assert HEAVY_SECONDS == 3
+    borne = seconds_borne(MemberRates(Policy(), 0.0), 2 * HEAVY, tick=tick)
+    assert borne is not None
+    assert 3.0 <= borne <= 3 * (1.0 + tick)
+
+
+def test_who_is_stopped_less_is_borne_for_ever() -> None:
+    assert seconds_borne(MemberRates(Policy(), 0.0), 0.99 * HEAVY) is None
+
+
+def test_a_quiet_second_makes_good() -> None:
+    member = MemberRates(Policy(), 0.0)
+    for now in range(1, 30):
+        member.stop(DropReason.RATE_TOTAL, int(2 * HEAVY) if now % 3 else 0, 0)
+        assert not member.overdraws(float(now))
+
+
+def test_who_comes_back_and_goes_on_goes_again_after_a_second() -> None:
+    client = rates()
+    assert seconds_borne(client, 2 * HEAVY) == 3.0
+    assert seconds_borne(client, 2 * HEAVY, start=3.0) == 1.0
+    assert seconds_borne(client, 0, start=4.0) is None
+
+
+def test_who_waits_before_it_comes_back_begins_anew() -> None:
+    client = rates()
+    assert seconds_borne(client, 2 * HEAVY) == 3.0
+    assert seconds_borne(client, 2 * HEAVY, start=600.0) == 3.5, "the first of it is part of the long wait"
+
+
+def test_a_dry_bucket_says_so_until_it_has_something_again() -> None:
+    client = rates(broadcast_rate=10, broadcast_burst=2, unknown_unicast_rate=5, unknown_unicast_burst=1)
+    assert client.dry(0.0) == (False, False)
+    assert taken(client.broadcast, 3, 0.0) == 2
+    assert client.dry(0.0) == (True, False)
+    assert taken(client.unknown_unicast, 2, 0.0) == 1
+    assert client.dry(0.0625) == (True, True)
+    assert client.dry(0.125) == (False, True)
+    assert client.dry(0.25) == (False, False)
+
+
 def test_rates_are_reasons_of_their_own_action() -> None:
     reasons = (DropReason.RATE_BROADCAST, DropReason.RATE_UNKNOWN_UNICAST, DropReason.RATE_TOTAL)
     assert {reason.action for reason in reasons} == {Action.RATE_LIMITED}
@@ -175,3 +265,11 @@ class LanMacsMachine(RuleBasedStateMachine):
 
 
 TestLanMacs = LanMacsMachine.TestCase
+
+
+def test_a_lan_may_be_learned_at_once_and_then_so_many_a_second() -> None:
+    macs = LanMacs()
+    assert sum(macs.may_learn(0.0) for _ in range(10_000)) == LanMacs.NEW_AT_ONCE
+    assert sum(macs.may_learn(tick / 100) for tick in range(1, 1001) for _ in range(50)) == 10 * LanMacs.NEW_RATE
+    assert not macs.may_learn(5.0), "a clock that goes back gives nothing"
+    assert sum(macs.may_learn(1e6) for _ in range(10_000)) == LanMacs.NEW_AT_ONCE

@@ -10,9 +10,9 @@ from softlan.errors import UsageError
 from softlan.policy.rules import Policy, from_mapping
 
 FLAGS = [field.name for field in dataclasses.fields(Policy) if field.type is bool]
-RATES = ["broadcast_rate", "unknown_unicast_rate", "total_rate"]
+RATES = ["broadcast_rate", "unknown_unicast_rate", "total_rate", "frame_rate"]
 INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
-BURSTS = {"broadcast_burst": 1, "unknown_unicast_burst": 1, "total_burst": 65536}
+BURSTS = {"broadcast_burst": 1, "unknown_unicast_burst": 1, "total_burst": 65536, "frame_burst": 1}
 
 types = st.frozensets(st.integers(0x0600, 0xFFFF), max_size=5)
 policies = st.builds(

@@ -15,6 +15,7 @@ FILTERED = {
     "arp_spoof",
     "nd_spoof",
     "nd_redirect",
+    "icmp_redirect",
     "ethertype",
 }
 RATE_LIMITED = {"rate_broadcast", "rate_unknown_unicast", "rate_total", "rate_probe"}

@@ -39,6 +39,9 @@ def reading(walked: Walked) -> Reading:
     if found in (Found.UDP4, Found.UDP6):
         assert third == 0
         return (found.value, first, second)
+    if found is Found.ICMP4:
+        assert (second, third) == (0, 0)
+        return (found.value, first)
     if found in (Found.ICMPV6, Found.ICMPV6_PART):
         return (found.value, first, third - second)
     assert (first, second, third) == (0, 0, 0)

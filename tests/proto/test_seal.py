@@ -354,13 +354,18 @@ class Rooms(RuleBasedStateMachine):
         self.sent: dict[int, list[bytes]] = {salt: [] for salt in range(3)}
         self.taken: list[bytes] = []
 
-    @rule(salt=st.integers(0, 2))
-    def come(self, salt: int) -> None:
-        self.opener.add(PEER, MAC, bytes((salt,)) * 16)
+    @rule(salt=st.integers(0, 2), peer=st.sampled_from([PEER, PEER, 9]), mac=st.sampled_from([MAC, MAC, None]))
+    def come(self, salt: int, peer: int, mac: bytes | None) -> None:
+        self.opener.add(peer, mac, bytes((salt,)) * 16)
 
-    @rule()
-    def leave(self) -> None:
-        self.opener.remove(PEER)
+    @rule(peer=st.sampled_from([PEER, 9]))
+    def leave(self, peer: int) -> None:
+        self.opener.remove(peer)
+
+    @rule(salt=st.integers(0, 2), frames=st.sampled_from([1, WINDOW - 1, WINDOW, WINDOW + 1, 2**63 - 1]))
+    def lose(self, salt: int, frames: int) -> None:
+        sealing = self.sealers[salt]
+        sealing._counter = min(sealing._counter + frames, 2**63)
 
     @rule()
     def begin_anew(self) -> None:

@@ -204,7 +204,7 @@ def test_a_room_is_sealed_as_its_first_member_is_and_salts_are_passed_on() -> No
     assert present == [PeerJoined(peer_id=1, role=Role.CLIENT, mac="02:00:00:00:00:01", seal=salt(1))]
     [reject] = bench.join(3, room_token="ours").read()
     assert isinstance(reject, Reject)
-    assert reject.message == "room den is sealed; join with its invitation"
+    assert reject.message == "room den is sealed; join with its invitation, and without --no-seal"
 
     datagram = sealed(broadcast(first, 1))
     first.send(datagram, broadcast(first, 1))

@@ -152,6 +152,32 @@ async def test_what_is_not_due_is_let_be_until_it_is(tmp_path: Path, monkeypatch
         await task
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["at work", "waiting"])
+async def test_who_stops_it_lets_what_is_at_work_come_to_rest_but_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """A thread inside OpenSSL while the process exits is a crash."""
+    monkeypatch.setattr(renewal, "LINGER", 10.0 if ends else 0.01)
+    begun, released, over = threading.Event(), threading.Event(), threading.Event()
+
+    def obtain(config: AcmeConfig, answers: dict[str, bytes]) -> Credentials:
+        begun.set()
+        released.wait(20)
+        over.set()
+        raise HostError("get certificate", "stopped")
+
+    task = asyncio.create_task(Renewal(Authority(tmp_path).config, get_logger("relay"), obtain).first())
+    await eventually(begun.is_set, "it is at work")
+    if ends:
+        threading.Timer(0.05, released.set).start()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert over.is_set() is ends
+    released.set()
+    await eventually(over.is_set, "the thread is gone")
+
+
 def test_what_is_kept_must_fit_and_be_valid(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     trying = authority.renewal()

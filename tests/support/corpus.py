@@ -537,6 +537,7 @@ _DHCP = (
     ),
 )
 
+_REDIRECT4 = bytes((5, 1, 0, 0)) + bytes((10, 0, 0, 66)) + ipv4(udp(50000, 53))  # RFC 792: to the player, from now on
 _OWN, _FOREIGN = link_layer_option(2, CLIENT), link_layer_option(2, ROUTER)
 
 
@@ -666,6 +667,22 @@ _SPOOFS = (
         ether(kind(IPV6), ipv6(fragment(ICMPV6, more=True) + redirect(), FRAGMENT)),
         DropReason.ND_REDIRECT,
         "only routers redirect",
+    ),
+    *(
+        Evasion(f"ipv4 redirect{how}", ether(kind(IPV4), packet), DropReason.ICMP_REDIRECT, "only routers redirect")
+        for how, packet in {
+            "": ipv4(_REDIRECT4, ICMP),
+            " of a host, with options": ipv4(_REDIRECT4, ICMP, options=bytes(8)),
+            " in a first fragment": ipv4(_REDIRECT4, ICMP, more=True),
+            " inside ip": ipv4(ipv4(_REDIRECT4, ICMP), IPIP),
+            " behind an authentication header": ipv4(ah(ICMP) + _REDIRECT4, AH),
+        }.items()
+    ),
+    Evasion(
+        "ipv4 redirect whose first fragment is short",
+        ether(kind(IPV4), ipv4(_REDIRECT4[:4], ICMP, more=True)),
+        DropReason.AMBIGUOUS,
+        "its type could be overwritten, or it is nothing",
     ),
 )
 

@@ -133,7 +133,7 @@ class _Builder:
             nested = draw(st.sampled_from([4, 6]))
             payload, evil = self.packet(nested, depth + 1)
             return (packets.IPIP if nested == 4 else packets.IPV6_IN_IP), payload, evil
-        choice = draw(st.sampled_from(["udp", "udp", "udp", "icmpv6", "icmpv6", "tcp", "bytes"]))
+        choice = draw(st.sampled_from(["udp", "udp", "udp", "icmpv6", "icmpv6", "icmp", "tcp", "bytes"]))
         if choice == "udp":
             source, destination = draw(_PORTS), draw(_PORTS)
             evil = (source == 67 or destination == 68) if version == 4 else (source == 547 or destination == 546)
@@ -141,6 +141,9 @@ class _Builder:
         if choice == "icmpv6":
             message = draw(_MESSAGES)
             return packets.ICMPV6, packets.icmpv6(message, bytes(draw(_SMALL))), version == 6 and message in (134, 137)
+        if choice == "icmp":
+            message = draw(st.sampled_from([0, 3, 5, 5, 8]))
+            return packets.ICMP, packets.icmpv6(message, bytes(draw(_SMALL))), version == 4 and message == 5
         if choice == "tcp":
             return packets.TCP, packets.tcp(draw(_PORTS), draw(_PORTS)), False
         return draw(st.integers(0, 255 if self.odd else 143)), draw(st.binary(max_size=40)), False
@@ -194,8 +197,8 @@ class _Builder:
 # Reading
 
 Reading = tuple[object, ...]
-"""("other",), ("undetermined",), ("udp4", source, destination), ("udp6", ...), ("icmpv6", type, length of the message),
-("icmpv6_part", ...)."""
+"""("other",), ("undetermined",), ("udp4", source, destination), ("udp6", ...), ("icmp4", type), ("icmpv6", type, length
+of the message), ("icmpv6_part", ...)."""
 
 OTHER: Reading = ("other",)
 UNDETERMINED: Reading = ("undetermined",)
@@ -358,6 +361,8 @@ class _Chain:
                 return UNDETERMINED
             header, _ = _split(UDP, data)
             return (f"udp{version}", header.sport, header.dport)
+        if version == 4 and number == 1:
+            return UNDETERMINED if len(data) < 8 else ("icmp4", data[0])
         if version == 6 and number == 58:
             if len(data) < 4:
                 return UNDETERMINED

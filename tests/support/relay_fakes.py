@@ -7,7 +7,7 @@ from softlan.ctrl.framing import FrameDecoder, encode_frame
 from softlan.ctrl.messages import Hello, Message, Role, decode, encode
 from softlan.net.address import SocketAddress
 from softlan.obs.frame_log import FrameLog
-from softlan.policy.rates import ClientRates
+from softlan.policy.rates import ClientRates, MemberRates
 from softlan.policy.rules import Policy
 from softlan.proto.budget import mtu_of_budget
 from softlan.proto.mac import format_mac
@@ -70,7 +70,7 @@ def member(
         software="test 1.0",
         port=port or FakePort(),
         probes=TokenBucket(probes, probes, 0.0),
-        rates=ClientRates(policy or Policy(), 0.0) if address is not None else None,
+        rates=(ClientRates if address is not None else MemberRates)(policy or Policy(), 0.0),
         now=0.0,
         seal=salt(peer_id) if sealed else None,
     )

@@ -21,12 +21,14 @@ dhcp_server = false
 dhcpv6_server = false
 ipv6_ra = false
 nd_redirect = false
+icmp_redirect = false
 nd_spoof = false
 arp_spoof = false
 ambiguous = false
 broadcast_rate = 0
 unknown_unicast_rate = 0
 total_rate = 0
+frame_rate = 0
 """
 """The relay's file in which no rule and no rate is left."""
 

@@ -3,43 +3,48 @@
 Exit status: 0 done, 1 could not (this machine or the network), 2 usage, 3 the relay said no.
 """
 
+import contextlib
 import io
 import sys
 from collections.abc import Sequence
+from typing import Never
 
 from cyclopts import CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
-from softlan.cli.commands import app
 from softlan.errors import RemoteError, SoftlanError, UsageError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REJECTED = 3
 
+_WITH_SECRETS = ("client", "gateway", "relay", "room", "doctor")
+
 
 def main() -> None:
     """``softlan``; never returns."""
-    sys.exit(run(sys.argv[1:]))
+    _process(sys.argv[1:])
 
 
 def relay_alias() -> None:
     """``lanparty-relay``: the same as ``softlan relay``."""
-    sys.exit(run(sys.argv[1:], "relay"))
+    _process(sys.argv[1:], "relay")
 
 
 def gateway_alias() -> None:
     """``lanparty-gateway``: the same as ``softlan gateway``."""
-    sys.exit(run(sys.argv[1:], "gateway"))
+    _process(sys.argv[1:], "gateway")
 
 
 def client_alias() -> None:
     """``lanparty-client``: the same as ``softlan client``."""
-    sys.exit(run(sys.argv[1:], "client"))
+    _process(sys.argv[1:], "client")
 
 
 def run(arguments: Sequence[str], alias: str | None = None) -> int:
     """Run one command line, of ``lanparty-<alias>`` if that is given; returns the exit status."""
+    from softlan.cli.commands import app  # it takes a moment, see `_process`
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # on Windows a pipe has a code page, which lacks most letters
             stream.reconfigure(errors="replace")
@@ -59,10 +64,28 @@ def run(arguments: Sequence[str], alias: str | None = None) -> int:
     return 0
 
 
+def _process(arguments: Sequence[str], alias: str | None = None) -> Never:
+    """`run` as the whole of this process."""
+    # Before an invitation or a private key is read. Not the demo: its children must own their files in /proc, to write
+    # the maps of their user namespaces (user_namespaces(7)).
+    if (alias or next(iter(arguments), None)) in _WITH_SECRETS:
+        from softlan.host.privileges import hide_memory
+
+        hide_memory()
+    status = run(arguments, alias)
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = None  # what cannot be written is no reason for another status, which Python would make of it
+    sys.exit(status)
+
+
 def _tell(message: str, status: int) -> int:
     from softlan.obs.logging import without_invitations
 
-    print(f"softlan: {without_invitations(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the status says it too
+        print(f"softlan: {without_invitations(message)}", file=sys.stderr)
     return status
 
 

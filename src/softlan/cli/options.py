@@ -165,8 +165,9 @@ class Destination:
 def invitation_of(options: RelayOptions) -> Invitation | None:
     """Read the invitation; None when single flags are given. Raises UsageError, also when it is neither, or both."""
     given, source = options.invite, "--invite"
+    inherited = from_environment()  # taken out in any case: the programs that we start need no invitation
     if given is None and options.relay is None:
-        given, source = from_environment(), VARIABLE
+        given, source = inherited, VARIABLE
         if given is None:
             flags = "--relay" if options.room is not None else "--relay and --room"
             raise UsageError(f"--invite is missing, or {flags}; ask the party's host for an invitation")

@@ -134,8 +134,8 @@ class RoomOptions:
             raise UsageError(f"--room-mtu must be {MIN_MTU} to {MAX_MTU}")
         if min(self.max_rooms, self.max_peers) < 1:
             raise UsageError("--max-rooms and --max-peers must be at least 1")
-        if not 1 <= self.max_room_peers <= 60000:
-            raise UsageError("--max-room-peers must be 1 to 60000")
+        if not 1 <= self.max_room_peers <= 4096:
+            raise UsageError("--max-room-peers must be 1 to 4096")
         return RelayLimits(
             max_rooms=self.max_rooms,
             max_peers=self.max_peers,
@@ -181,6 +181,11 @@ def relay(
     if rooms.print_config:
         print(show_rooms(room_book))
         return
+    if not room_book.open_rooms and not room_book.named and limits.redirect is None:
+        raise UsageError(
+            f"{rooms.config} has open_rooms = false and lists no room, so nobody could join; "
+            "add the lines of `softlan room show --relay-config`"
+        )
     directory = state_directory(state_dir)
     acme_config = acme.checked(certificate, directory)
     credentials, files = certificate.load(directory) if acme_config is None else (None, None)

@@ -194,15 +194,20 @@ def _own(path: Path, relay: HostPort, server_name: str | None, now: datetime.dat
         server_name = next((name for name in names if name != "localhost"), "localhost")
     trust = load_trust(path, server_name or relay.host, now)
     assert trust.fingerprint is not None  # it has names
-    says = f"The certificate in {path} is pinned. It is good until {end:%Y-%m-%d}; new invitations are needed then."
+    until = end - DEV_RENEW_BEFORE  # a start of the relay makes a new one from then on
+    says = f"The certificate in {path} is pinned. It is good until {until:%Y-%m-%d}; new invitations are needed then."
     return _Pinned(server_name, bytes.fromhex(trust.fingerprint), says)
 
 
 def _keep(path: Path, text: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{text}\n")
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{text}\n")
+        except OSError:  # half an invitation is none, and would be in the way
+            path.unlink(missing_ok=True)
+            raise
     except FileExistsError as error:
         raise UsageError(f"{path} exists already; remove it, or choose another --out") from error
     except OSError as error:
@@ -214,7 +219,8 @@ def _explain(invitation: Invitation, pinned: _Pinned, out: Path | None) -> str:
     first = (
         f"The invitation into room {invitation.room} is in {out}."
         if out is not None
-        else f"An invitation into room {invitation.room}: the line softlan1_... Keep it in a file, here {file}."
+        else f"An invitation into room {invitation.room}: the line softlan1_... Keep it in a file, here {file}.\n"
+        "(--out writes one that nobody else on this machine may read.)"
     )
     return f"""{first}
 Send it to everyone in the party, and to nobody else: who has it can join, and read all that is sent.

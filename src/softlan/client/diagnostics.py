@@ -193,6 +193,10 @@ _WHY = {
     DropReason.MALFORMED: "unreadable",
     DropReason.QUEUE_FULL: "more than the interface could take at once",
     DropReason.DEVICE_ERROR: "refused by the interface",
+    # From the room: only of another player's frames, in a sealed room.
+    DropReason.DHCP_SERVER: "another player's DHCP server",
+    DropReason.IPV6_RA: "another player's router",
+    DropReason.ARP_SPOOF: "another player's ARP with a false address",
 }
 
 

@@ -6,7 +6,7 @@ A session has one of the two, and leaves to it all that happens frame by frame.
 from collections import deque
 from collections.abc import Callable
 
-from softlan.ctrl.messages import PeerJoined
+from softlan.ctrl.messages import BadMessage, PeerJoined
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog
 from softlan.proto.budget import SEAL_OVERHEAD
@@ -20,6 +20,8 @@ from softlan.proto.seal import Opener, Sealer
 HELD = 32
 """Datagrams that wait for the news of their sender, in all."""
 HOLD_TIME = 1.0  # seconds; the stream repeats what was lost within that
+MOST_SENDERS = 4096
+"""Others in a sealed room; each takes 3 KiB, and a relay can make up as many as there are peer ids."""
 
 _SEALED_START = HEADER_LENGTH + ETHERNET_HEADER
 
@@ -115,6 +117,7 @@ class PlainFrames:
         now: float,
         reason: DropReason | None = None,
         peer: int | None = None,
+        sealed: bool = False,
     ) -> None:
         self._log.record(
             now,
@@ -125,6 +128,7 @@ class PlainFrames:
             room=self._room,
             peer=peer,
             budget=self._limit + HEADER_LENGTH if reason is DropReason.OVER_BUDGET else None,
+            sealed=sealed,
         )
 
     def _is_jumbo(self, frame: bytes) -> bool:
@@ -163,11 +167,17 @@ class SealedFrames(PlainFrames):
         self.salt = salt.hex()
         self._key = sender_key(frame_key, salt, mac)
         self._mac = mac
-        self._opener = opener or Opener(frame_key)
-        self._held: deque[tuple[float, DropReason, bytes]] = deque()  # until when, and what speaks against it
+        self._opener = Opener(frame_key) if opener is None else opener
+        # By header, the oldest first: until when they wait, and what speaks against them.
+        self._held: dict[bytes, deque[tuple[float, DropReason, bytes]]] = {}
 
     def joined(self, peer_id: int, budget: int, room_mtu: int) -> None:
-        """We are in the room: what is sent is sealed, and who else is there will be said."""
+        """We are in the room: what is sent is sealed, and who else is there will be said.
+
+        Raises ValueError the second time: another counter that begins at 0 would use nonces twice.
+        """
+        if self._seal is not None:
+            raise ValueError("a session joins once")
         super().joined(peer_id, budget - SEAL_OVERHEAD, room_mtu)
         self._seal = Sealer(self._key, header(Kind.SEALED, peer_id))
         self._opener.reset()
@@ -176,17 +186,17 @@ class SealedFrames(PlainFrames):
         """Someone is in the room; the frames that had come before the news of it.
 
         Nobody else has our MAC, and no room has two gateways: who is said to be what we are would show us our own
-        frames.
+        frames. Raises BadMessage when they are more than can be kept.
         """
         self._opener.remove(peer.peer_id)
         mac = peer.mac_bytes
         if peer.seal is None or mac == self._mac:
             return []
+        if self._opener.senders >= MOST_SENDERS:
+            raise BadMessage(f"peer_joined: more than {MOST_SENDERS} others are too many for one room")
         self._opener.add(peer.peer_id, mac, bytes.fromhex(peer.seal))
-        start = header(Kind.SEALED, peer.peer_id)
-        waiting = [datagram for _, _, datagram in self._held if datagram.startswith(start)]
-        self._held = deque(held for held in self._held if not held[2].startswith(start))
-        return self._opened(waiting, now, have_waited=True)[0]
+        waiting = self._held.pop(header(Kind.SEALED, peer.peer_id), ())
+        return self._opened([datagram for _, _, datagram in waiting], now, have_waited=True)[0]
 
     def peer_left(self, peer_id: int) -> None:
         """Someone has left."""
@@ -194,8 +204,9 @@ class SealedFrames(PlainFrames):
 
     def tick(self, now: float) -> None:
         """Give up what has waited long enough."""
-        while self._held and now >= self._held[0][0]:
-            self._give_up(now)
+        for held in list(self._held.values()):
+            while held and now >= held[0][0]:
+                self._give_up(held, now)
 
     def received(self, datagrams: list[bytes], now: float) -> tuple[list[bytes], list[bytes]]:
         """The frames of a burst, counted; and those datagrams that are no frames of this kind of room."""
@@ -227,12 +238,16 @@ class SealedFrames(PlainFrames):
         return frames, others
 
     def _hold(self, datagram: bytes, reason: DropReason, now: float) -> None:
-        self._held.append((now + HOLD_TIME, reason, datagram))
-        if len(self._held) > HELD:
-            self._give_up(now)
+        """Let it wait. If too many do, one goes of the peer that has the most: nobody takes everyone's place."""
+        held = self._held
+        if sum(map(len, held.values())) >= HELD:
+            self._give_up(max(held.values(), key=len), now)
+        held.setdefault(datagram[:HEADER_LENGTH], deque()).append((now + HOLD_TIME, reason, datagram))
 
-    def _give_up(self, now: float) -> None:
-        _, reason, datagram = self._held.popleft()
+    def _give_up(self, held: deque[tuple[float, DropReason, bytes]], now: float) -> None:
+        _, reason, datagram = held.popleft()
+        if not held:
+            del self._held[datagram[:HEADER_LENGTH]]
         self._drop(datagram, reason, now)
 
     def _drop(self, datagram: bytes, reason: DropReason, now: float) -> None:
@@ -240,7 +255,7 @@ class SealedFrames(PlainFrames):
         if self._log.drops:
             # What is not opened is noise: only its length is told.
             shown = datagram[HEADER_LENGTH:_SEALED_START] + bytes(len(datagram) - _SEALED_START - SEAL_OVERHEAD)
-            self._record(shown, "from_room", reason.action, now, reason, _sender(datagram))
+            self._record(shown, "from_room", reason.action, now, reason, _sender(datagram), sealed=True)
 
 
 def _sender(datagram: bytes) -> int:

@@ -54,5 +54,9 @@ def _load(path: Path) -> bytes:
 def _store(path: Path, mac: bytes) -> None:
     """Write whole or not at all: a crash must not leave half an identity behind."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    write_private(draft, json.dumps({"mac": format_mac(mac)}) + "\n")
-    os.replace(draft, path)
+    try:
+        write_private(draft, json.dumps({"mac": format_mac(mac)}) + "\n")
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)  # on a full disk, each start would leave one
+        raise

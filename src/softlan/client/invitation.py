@@ -61,16 +61,15 @@ def parse(text: str) -> Invitation:
     if not text.startswith(_PREFIX):
         if _OTHER_VERSION.match(text):
             raise UsageError("the invitation is of a newer version of softlan: update softlan, and try again")
-        raise UsageError(f"this is no invitation: one begins with {_PREFIX}, and `softlan room new` makes it")
+        raise UsageError(f"this is no invitation: one begins with {_PREFIX}; ask the party's host for it")
     if len(text) > MAX_LENGTH:
         raise UsageError(f"this is no invitation: it is longer than {MAX_LENGTH} characters")
-    payload = _checked(text.removeprefix(_PREFIX))
-    try:
-        relay, server_name, pin, room, secret = msgspec.msgpack.decode(payload, type=_Fields)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    fields = _decoded(_checked(text.removeprefix(_PREFIX)))
+    if fields is None:
         raise UsageError(
             "the invitation holds what this version of softlan does not know: update softlan, and try again"
-        ) from error
+        )
+    relay, server_name, pin, room, secret = fields
     if not room_ok(room):
         raise UsageError("the invitation's room is not 1 to 32 characters of A-Z a-z 0-9 _ and -: ask for another one")
     if pin is not None and len(pin) != PIN_LENGTH:
@@ -101,6 +100,15 @@ def _checked(encoded: str) -> bytes:
     if checksum != _checksum(payload):
         raise UsageError(_CHANGED)
     return payload
+
+
+def _decoded(payload: bytes) -> _Fields | None:
+    """The fields; None when it is something else. No error goes on from here: some keep the bytes, secret and all."""
+    try:
+        fields: _Fields = msgspec.msgpack.decode(payload, type=_Fields)
+        return fields
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -5,11 +5,14 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 from softlan.client.console import console_handler
 from softlan.errors import SoftlanError
 from softlan.host.kernel32 import set_console_handler
+
+_T = TypeVar("_T")
 
 
 class Stop:
@@ -33,6 +36,16 @@ class Stop:
         if self._error is None:
             self._error = error
         self.event.set()
+
+    async def unless(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """What `work` returns, or raise what it does; None, and it is cancelled, if we are to stop before that."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.event.wait())
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
 
     def check(self) -> None:
         """Raise what stopped us, if it was not a signal."""

@@ -6,20 +6,24 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from softlan.client.attempts import FrameSink
 from softlan.client.bridge import Bridge
 from softlan.client.platform import Platform, TapCare, open_platform
 from softlan.client.player import Player
 from softlan.client.running import running
+from softlan.client.screen import Screen
 from softlan.client.status import Status, StatusOptions
 from softlan.client.tunnel import Tunnel, TunnelConfig
 from softlan.device.base import TapDevice
 from softlan.errors import HostError, SoftlanError
-from softlan.host.privileges import Capability, drop_privileges, hide_memory, passing_threads
+from softlan.host.privileges import Capability, drop_privileges, hide_memory
 from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.obs.logging import get_logger
+from softlan.policy.engine import PolicyEngine
+from softlan.policy.rules import Policy
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,9 @@ async def run_client(config: ClientConfig, opened: Callable[[], None] = lambda: 
 
     counters = TrafficCounters()
     async with running() as stop:
-        with passing_threads():
-            addresses = await resolve(config.tunnel.relay)  # before any interface is touched
+        addresses = await stop.unless(resolve(config.tunnel.relay))  # before any interface is touched
+        if addresses is None:
+            return
         tap, care = await open_tap(platform, mac)
         bridge = Bridge(tap, counters, stop.fail)
         player = Player(tap, bridge, platform.network, platform.guard, mac, care)
@@ -65,7 +70,10 @@ async def run_client(config: ClientConfig, opened: Callable[[], None] = lambda: 
         try:
             opened()
             frame_log = FrameLog(config.frame_log, lambda record: log.info("frame", **record))
-            tunnel = Tunnel(config.tunnel, status, counters, addresses, frame_log)
+            sink: FrameSink = status
+            if config.tunnel.identity.frame_key is not None:
+                sink = Screen(status, mac, PolicyEngine(Policy()), counters, frame_log)
+            tunnel = Tunnel(config.tunnel, sink, counters, addresses, frame_log)
             status.watch(tunnel)
             bridge.send = status.outgoing(tunnel.send_frames)
             status.start(asyncio.get_running_loop(), config.status)

@@ -9,6 +9,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from softlan.client.frames import PlainFrames, SealedFrames
 from softlan.client.path import PathProber
 from softlan.ctrl.framing import FrameDecoder, encode_frame
@@ -39,7 +41,9 @@ from softlan.quic.handler import CloseCause, CloseCode
 from softlan.quic.udp import widest_payload
 
 WELCOME_TIMEOUT = 5.0  # seconds from the hello
+LONGEST_REASON = 300  # characters of what the other side says about an end
 
+_WRONG_PIN = "Fingerprints did not match"  # the library's words, with two hashes behind them
 _REPLACED = "replaced"  # reason of a `disconnect`, and of the close behind it
 
 
@@ -254,6 +258,8 @@ class Session:
     def closed(self, cause: CloseCause, reason: str, now: float) -> None:
         """The connection is gone."""
         if self.state is State.HANDSHAKE and cause is not CloseCause.TIMEOUT:  # either side may refuse the other
+            if reason.startswith(_WRONG_PIN):
+                reason = "it shows another certificate than the one that is pinned (another fingerprint)"
             self._end(EndKind.UNTRUSTED, f"the relay could not be verified: {reason}")
         elif cause is CloseCause.TIMEOUT:
             self._end(EndKind.LOST, "the relay does not answer")
@@ -294,8 +300,10 @@ class Session:
 
     def _welcomed(self, welcome: Welcome, now: float) -> None:
         if welcome.sealed != (self._identity.frame_key is not None):
-            how = "sealed; join with its invitation" if welcome.sealed else "not sealed; join with --no-seal"
-            self._end(EndKind.UNLIKE, f"room {welcome.room} is {how}")
+            how = "sealed; join with its invitation, and without --no-seal"
+            if not welcome.sealed:
+                how = "not sealed; join with --no-seal only if its relay may read all that is sent"
+            self._end(EndKind.UNLIKE, f"room {self._identity.room} is {how}")
             return
         self.state = State.JOINED
         self.welcome = welcome
@@ -342,9 +350,15 @@ class Session:
         self.connection.send_stream(encode_frame(encode(message)))
 
     def _end(self, kind: EndKind, reason: str, reject: Reject | None = None, *, resumable: bool = False) -> None:
-        """The session is over; if `resumable`, without a word, since a relay that hears of it gives our place away."""
+        """The session is over; if `resumable`, without a word, since a relay that hears of it gives our place away.
+
+        `reason` goes to people, and to their terminals; some of it was written by the other side, known or not.
+        """
         if self.state is not State.ENDED:
             self.state = State.ENDED
+            reason = "".join(letter if letter.isprintable() else "?" for letter in reason[:LONGEST_REASON])
+            if reject is not None:
+                reject = msgspec.structs.replace(reject, message=reason)
             if not resumable:
                 self.connection.close(CloseCode.NO_ERROR, reason)
             self._listener.session_ended(self, Ended(kind, reason, reject))

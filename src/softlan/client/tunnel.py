@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import random
 import secrets
 import time
@@ -82,7 +83,8 @@ class Tunnel:
         self._narrow = False
         self._ever_joined = False
         self._redirects = 0
-        self._ghost_until = 0.0
+        # A run before this one had a session, and may have been killed; its string may be another session's by now.
+        self._ghost_until = time.monotonic() + GHOST_TIME if self._resume.load() is not None else 0.0
 
     def send_frames(self, frames: list[bytes]) -> None:
         """Send a burst of frames to the room, at once."""
@@ -111,6 +113,8 @@ class Tunnel:
                 continue
             if attempts.lasted >= STEADY:
                 backoff.reset()
+            del attempts
+            gc.collect()  # what has ended is full of cycles, and nobody plays now; `net.loop` would let it pile up
             wait = backoff.next(random.random(), ended.reject.retry_after if ended.reject else None)
             self._log.warning("lost", reason=ended.reason, retry_in=round(wait, 1))
             with contextlib.suppress(TimeoutError):
@@ -195,6 +199,7 @@ class Tunnel:
             mtu=welcome.effective_mtu,
             budget=welcome.datagram_budget,
             gateway=welcome.gateway_present,
+            sealed=welcome.sealed,
             relay=plain_host(address),
             rtt_ms=session.rtt_ms,
         )
@@ -211,7 +216,9 @@ class Tunnel:
             return self._settle_reject(ended.reject)
         self._redirects = 0
         if ended.kind is EndKind.UNTRUSTED and not self._ever_joined:
-            raise HostError("trust", f"{ended.reason}; check --relay, --server-name and --relay-ca-cert")
+            raise HostError(
+                "trust", f"{ended.reason}; ask for a new invitation, or check --server-name and --relay-ca-cert"
+            )
         if ended.kind is EndKind.REPLACED:
             raise RemoteError(
                 "replaced",

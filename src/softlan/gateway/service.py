@@ -50,11 +50,14 @@ async def run_gateway(config: GatewayConfig, opened: Callable[[], None] = lambda
         if config.look is LookMode.LOG and mode is FrameLogMode.OFF:
             mode = FrameLogMode.DROPS  # or there would be nothing to see of it
         frame_log = FrameLog(mode, lambda record: log.info("frame", **record))
-        lan = Lan(bridge, CamRefresh(), SecondLook(config.look, PolicyEngine(config.policy), counters, frame_log))
+        look = SecondLook(config.look, PolicyEngine(config.policy), counters, frame_log)
+        lan = Lan(bridge, CamRefresh(), look, sealed=config.tunnel.identity.frame_key is not None)
         try:
-            tunnel = Tunnel(config.tunnel, lan, counters, await resolve(config.tunnel.relay), frame_log)
-            bridge.send = tunnel.send_frames
-            await tunnel.run(stop.event)
+            addresses = await stop.unless(resolve(config.tunnel.relay))
+            if addresses is not None:
+                tunnel = Tunnel(config.tunnel, lan, counters, addresses, frame_log)
+                bridge.send = tunnel.send_frames
+                await tunnel.run(stop.event)
         finally:
             lan.close()
         stop.check()

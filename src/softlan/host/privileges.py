@@ -10,7 +10,6 @@ them in somebody else's hand. So a process of root's that was taken over may sti
 starts it as an ordinary user with the capabilities (`AmbientCapabilities=` of systemd.exec(5)); that works as well.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import enum
@@ -18,8 +17,7 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -65,23 +63,6 @@ def one_thread() -> None:
     """
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
-
-
-@contextlib.contextmanager
-def passing_threads() -> Iterator[None]:
-    """Inside the block the running loop has an executor of its own, for name look-ups; its threads end with it.
-
-    They would keep their capabilities, see `one_thread`.
-    """
-    loop = asyncio.get_running_loop()
-    executor = ThreadPoolExecutor(thread_name_prefix="passing")
-    loop.set_default_executor(executor)
-    try:
-        yield
-        executor.shutdown()
-    finally:
-        executor.shutdown(wait=False)
-        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
 
 
 def drop_privileges(needed: frozenset[Capability], state_dir: Path, log: FilteringBoundLogger) -> None:

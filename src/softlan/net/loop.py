@@ -10,7 +10,7 @@ if sys.platform == "linux":
     from softlan.net.lean_loop import LeanAlarm, LeanLoop
 
 # Objects that may be made, net, before the garbage collector looks for cycles among them. A burst makes hundreds that
-# die by themselves; what does form cycles are sessions that ended.
+# die by themselves, and so do connections that end (`quic.connection.Connection.let_go`).
 _GARBAGE_THRESHOLD = 50_000
 
 _T = TypeVar("_T")

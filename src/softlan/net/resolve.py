@@ -1,12 +1,13 @@
 """Names to socket addresses, all of them, in the order to try."""
 
-import asyncio
+import functools
 import socket
 from collections.abc import Iterable
 from typing import cast
 
 from softlan.errors import HostError
 from softlan.net.address import HostPort, SocketAddress
+from softlan.net.passing import in_passing_thread
 
 
 async def resolve(address: HostPort) -> list[SocketAddress]:
@@ -15,9 +16,9 @@ async def resolve(address: HostPort) -> list[SocketAddress]:
     Within a family, and for the family that starts, the system's order holds (RFC 6724). Literals take the
     same way without a query, and keep their scope ID. Raises HostError, stage `resolve`.
     """
-    loop = asyncio.get_running_loop()
+    ask = functools.partial(socket.getaddrinfo, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
     try:
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+        found = await in_passing_thread(lambda: ask(address.host, address.port))
     except (OSError, UnicodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise HostError(

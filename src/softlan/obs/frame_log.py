@@ -3,10 +3,10 @@
 import enum
 from collections.abc import Callable
 
+from softlan.proto import overlay
 from softlan.proto.drop import Action, DropReason
-from softlan.proto.ethernet import describe_type, parse
+from softlan.proto.ethernet import HEADER_LENGTH, MIN_ETHERTYPE, EthernetView, describe_type, parse
 from softlan.proto.mac import format_mac
-from softlan.proto.overlay import HEADER_LENGTH
 
 
 class FrameLogMode(enum.Enum):
@@ -64,13 +64,15 @@ class FrameLog:
         budget: int | None = None,
         target: int | None = None,
         malformed: int | None = None,
+        sealed: bool = False,
     ) -> None:
         """Log one frame, if the mode and the rate let it through.
 
         `peer` is the ingress peer, `targets` the number of peers that got the frame. For a frame that did not
         fit, `budget` is what it exceeds and `target` the peer whose budget that is; the record then has the
         length as an overlay datagram too, `encoded`. `malformed` is how many of the peer's were malformed so
-        far. Members that are None are left out. `frame` may be anything, also too short.
+        far. Members that are None are left out. `frame` may be anything, also too short. Of a `sealed` one nothing
+        behind the Ethernet header is read: it may show the type of a tag, but not what is behind that.
         """
         if not (self.all or (self.drops and (action is not Action.FORWARDED or reason is not None))):
             return
@@ -78,7 +80,7 @@ class FrameLog:
             self._left_out += 1
             return
         record: dict[str, object] = {"direction": direction, "room": room, "peer": peer}
-        view = parse(frame)
+        view = _outside(frame) if sealed else parse(frame)
         if len(frame) >= 12:
             record["src"] = format_mac(frame[6:12])
             record["dst"] = format_mac(frame[:6])
@@ -88,7 +90,7 @@ class FrameLog:
         record["reason"] = reason.value if reason else None
         record["targets"] = targets
         if budget is not None:
-            record |= {"target": target, "encoded": HEADER_LENGTH + len(frame), "budget": budget}
+            record |= {"target": target, "encoded": overlay.HEADER_LENGTH + len(frame), "budget": budget}
         record["malformed"] = malformed
         if self._left_out:
             record["left_out"] = self._left_out
@@ -104,3 +106,11 @@ class FrameLog:
             return False
         self._tokens -= 1
         return True
+
+
+def _outside(frame: bytes) -> EthernetView | None:
+    """The view of a frame whose first type alone can be read; None where even that one is inside (802.3, LLC)."""
+    kind = int.from_bytes(frame[12:HEADER_LENGTH])
+    if len(frame) < HEADER_LENGTH or kind < MIN_ETHERTYPE:
+        return None
+    return EthernetView(frame, (), kind, None, HEADER_LENGTH)

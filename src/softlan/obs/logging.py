@@ -4,6 +4,7 @@ Libraries that use the standard `logging` come out in the same form, from `warni
 tracebacks show no variables, and an invitation that got into a text is cut out of it.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -30,7 +31,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     """Set up logging for the process; may be called again.
 
     `format` is `console` or `json`, `level` one of `LEVELS`; the stream is standard error unless given.
-    Raises UsageError for another format or level.
+    Raises UsageError for another format or level. Logging itself raises nothing: a line that cannot be written is lost.
     """
     if level not in LEVELS:
         raise UsageError(f"log level {level!r} is unknown; take one of {', '.join(LEVELS)}")
@@ -45,7 +46,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     else:
         raise UsageError(f"log format {format!r} is unknown; take console or json")
     render = _hiding(render)
-    stream = sys.stderr if stream is None else stream
+    stream = cast(TextIO, _Careless(sys.stderr if stream is None else stream))
     common: list[Processor] = [
         structlog.processors.add_log_level,
         stamp,
@@ -76,6 +77,27 @@ def get_logger(name: str) -> FilteringBoundLogger:
 def without_invitations(text: str) -> str:
     """A text for others, without the invitation that somebody may have put where something else belongs."""
     return _INVITATION.sub("softlan1_...", text)
+
+
+class _Careless:
+    """A stream that takes everything: who logs must not pay for a full disk, or for a reader that went away."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """None is for a process that has no standard error."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or lose it."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # of a stream that was closed
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what the stream has kept back, or let it keep that."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.flush()
 
 
 def _hiding(render: Processor) -> Processor:

@@ -36,6 +36,7 @@ _STP = 1
 _DHCP_SERVER, _DHCP_CLIENT = 67, 68
 _DHCPV6_SERVER, _DHCPV6_CLIENT = 547, 546
 
+_ICMP_REDIRECT = 5  # RFC 792
 _ROUTER_SOLICITATION, _ROUTER_ADVERTISEMENT, _REDIRECT = 133, 134, 137
 # Neighbour-discovery messages of hosts, and where their options start (RFC 4861 sections 4.1, 4.3, 4.4).
 _OPTIONS_AT = {_ROUTER_SOLICITATION: 8, 135: 24, 136: 24}
@@ -45,6 +46,7 @@ _MOST_TAGS = MAX_HEADERS * TAG_LENGTH
 
 _UDP4 = Found.UDP4
 _UDP6 = Found.UDP6
+_ICMP4 = Found.ICMP4
 _UNDETERMINED = Found.UNDETERMINED
 _ICMPV6 = (Found.ICMPV6, Found.ICMPV6_PART)
 
@@ -58,6 +60,7 @@ class PolicyEngine:
         "_dhcp_server",
         "_dhcpv6_server",
         "_groups",
+        "_icmp_redirect",
         "_invalid_source",
         "_ipv6_ra",
         "_jumbo",
@@ -76,6 +79,7 @@ class PolicyEngine:
         self._dhcp_server = policy.dhcp_server
         self._dhcpv6_server = policy.dhcpv6_server
         self._ipv6_ra = policy.ipv6_ra
+        self._icmp_redirect = policy.icmp_redirect
         self._nd_redirect = policy.nd_redirect
         self._nd_spoof = policy.nd_spoof
         self._arp_spoof = policy.arp_spoof
@@ -150,6 +154,8 @@ class PolicyEngine:
         elif found is _UDP6:
             if first == _DHCPV6_SERVER or second == _DHCPV6_CLIENT:
                 return DropReason.DHCPV6_SERVER if self._dhcpv6_server else None
+        elif found is _ICMP4:
+            return DropReason.ICMP_REDIRECT if first == _ICMP_REDIRECT and self._icmp_redirect else None
         elif found is _UNDETERMINED:
             return DropReason.AMBIGUOUS if self._ambiguous else None
         else:
@@ -187,12 +193,16 @@ class PolicyEngine:
     def onto_lan(self, data: bytes, offset: int, clients: Container[bytes], room_mtu: int) -> DropReason | None:
         """Say why a frame from the tunnel must not go onto the LAN: a gateway's second look, by a client's rules.
 
-        The gateway does not ask the relay who sent it: the source must be the MAC of a client that it was told of.
+        The gateway does not ask the relay who sent it: the source must be the MAC of a client that it was told of. Nor
+        where it should go: players hear each other from the relay, and not over the LAN.
         """
         source = data[offset + 6 : offset + 12]
         if self._invalid_source and len(data) >= offset + 14 and source not in clients:
             return DropReason.INVALID_SOURCE
-        return self.verdict(data, offset, source, clients, room_mtu)
+        reason = self.verdict(data, offset, source, clients, room_mtu)
+        if reason is None and data[offset : offset + 6] in clients:
+            return DropReason.UNKNOWN_UNICAST
+        return reason
 
     def _icmpv6(self, data: bytes, offset: int, walked: Walked) -> DropReason | None:
         found, kind, start, end = walked

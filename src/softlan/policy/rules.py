@@ -36,6 +36,8 @@ class Policy:
     """Drop a client's IPv6 UDP from port 547 or to port 546: a DHCPv6 server's."""
     ipv6_ra: bool = True
     """Drop a client's router advertisements (ICMPv6 134)."""
+    icmp_redirect: bool = True
+    """Drop a client's IPv4 redirects (ICMP type 5): what only a router says, and hosts believe."""
     nd_redirect: bool = True
     """Drop a client's ICMPv6 redirects (137)."""
     nd_spoof: bool = True
@@ -62,6 +64,13 @@ class Policy:
     stops nobody at home, only one who would take the relay for itself."""
     total_burst: int = 4_000_000
     """Of these, how many may come at once; at least one frame's, 65536."""
+    frame_rate: float = 200_000.0
+    """Frames a second from each member, the gateway too, whatever becomes of them; 0 for no limit. What is copied to
+    several members counts once for each. A gigabit of full frames is 87,000 a second, and TCP's acknowledgements of
+    them 44,000 more; the most of small ones that were measured of one player are 121,000
+    (docs/design/performance.md)."""
+    frame_burst: int = 100_000
+    """Of these, how many may come at once. 1500 broadcasts of a LAN to a room of 64 are as many."""
 
     def to_mapping(self) -> dict[str, object]:
         """Return plain values by field name, in their order, as TOML can hold them and `from_mapping` reads them."""
@@ -147,5 +156,7 @@ _READERS: dict[str, tuple[Callable[[object], object], Callable[..., object]]] = 
     "unknown_unicast_burst": (_burst(1), _same),
     "total_rate": (_rate, _same),
     "total_burst": (_burst(LARGEST_FRAME), _same),
+    "frame_rate": (_rate, _same),
+    "frame_burst": (_burst(1), _same),
 }
 _FIELDS = {field.name: _READERS.get(field.name, (_flag, _same)) for field in dataclasses.fields(Policy)}

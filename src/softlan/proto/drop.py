@@ -35,6 +35,7 @@ class DropReason(enum.Enum):
     ARP_SPOOF = "arp_spoof"
     ND_SPOOF = "nd_spoof"
     ND_REDIRECT = "nd_redirect"
+    ICMP_REDIRECT = "icmp_redirect"
     ETHERTYPE = "ethertype"  # the room's policy has no place for this type
     RATE_BROADCAST = "rate_broadcast"
     RATE_UNKNOWN_UNICAST = "rate_unknown_unicast"
@@ -71,6 +72,7 @@ _ACTIONS = {
     DropReason.ARP_SPOOF: Action.FILTERED,
     DropReason.ND_SPOOF: Action.FILTERED,
     DropReason.ND_REDIRECT: Action.FILTERED,
+    DropReason.ICMP_REDIRECT: Action.FILTERED,
     DropReason.ETHERTYPE: Action.FILTERED,
     DropReason.RATE_BROADCAST: Action.RATE_LIMITED,
     DropReason.RATE_UNKNOWN_UNICAST: Action.RATE_LIMITED,

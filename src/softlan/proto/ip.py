@@ -13,7 +13,7 @@ The decisions on what is not plain:
   packet: undetermined. Bytes behind the packet's own length are padding and are not looked at.
 - A first fragment must have its whole transport header, right behind the IP or fragment header: undetermined
   otherwise. Fragments overlap at multiples of 8, so an older receiver lets a later fragment overwrite anything but
-  the first 8 bytes (RFC 1858, RFC 3128, RFC 5722); ports and ICMPv6 types that come at once are within them.
+  the first 8 bytes (RFC 1858, RFC 3128, RFC 5722); ports and ICMP types that come at once are within them.
 - A later fragment is OTHER: it does no harm without a first one, and first ones are judged.
 - Atomic fragments (RFC 6946) are whole packets and are walked through.
 - IPv4 and IPv6 inside IP (protocols 4 and 41) are walked into: some receivers unpack them unasked (ISATAP, 6to4,
@@ -57,6 +57,8 @@ class Found(enum.Enum):
     """UDP in IPv4: source port, destination port."""
     UDP6 = "udp6"
     """UDP in IPv6: source port, destination port."""
+    ICMP4 = "icmp4"
+    """ICMP in IPv4: type."""
     ICMPV6 = "icmpv6"
     """ICMPv6: type, offset of the message in the bytes that were walked, offset behind it."""
     ICMPV6_PART = "icmpv6_part"
@@ -69,6 +71,7 @@ Walked = tuple[Found, int, int, int]
 OTHER: Walked = (Found.OTHER, 0, 0, 0)
 UNDETERMINED: Walked = (Found.UNDETERMINED, 0, 0, 0)
 
+_ICMP = 1
 _IPV4_IN_IP = 4
 _TCP = 6
 _UDP = 17
@@ -86,6 +89,7 @@ _LAST_TRANSPORT = 145
 
 _UDP4 = Found.UDP4
 _UDP6 = Found.UDP6
+_ICMP4 = Found.ICMP4
 _ICMPV6_WHOLE = Found.ICMPV6
 
 # A packet with the first bytes of its transport. IPv4: version and IHL, total length, fragment, protocol, ports.
@@ -174,6 +178,8 @@ def walk_ipv4(frame: bytes, start: int, end: int) -> Walked:
         if first == 0x45 and not fragment & 0x3FFF and 28 <= total <= end - start:
             if protocol == _UDP:
                 return _UDP4, source, destination, 0
+            if protocol == _ICMP:
+                return _ICMP4, source >> 8, 0, 0
             if protocol not in _FOLLOWED_IN_IPV4:
                 return OTHER
     return _follow(frame, _IPV4_IN_IP, start, end)
@@ -225,6 +231,8 @@ def _follow(frame: bytes, header: int, at: int, end: int) -> Walked:
                 return UNDETERMINED
             source, destination = _pair(frame, at)
             return (_UDP4 if version == 4 else _UDP6), source, destination, 0
+        elif version == 4 and header == _ICMP:
+            return UNDETERMINED if space < 8 else (_ICMP4, frame[at], 0, 0)
         elif header == _AH:
             if space < 8:
                 return UNDETERMINED

@@ -65,6 +65,11 @@ class Opener:
         self._headers: dict[_Name, bytes] = {}
         self._tops: dict[_Name, int] = {}  # of senders that are not there now, the last one that left at the end
 
+    @property
+    def senders(self) -> int:
+        """How many are in the room."""
+        return len(self._senders)
+
     def add(self, peer_id: int, mac: bytes | None, salt: bytes) -> None:
         """A sender is in the room: `mac` is a client's, None for the gateway; `salt` is that of its session."""
         start = header(Kind.SEALED, peer_id)

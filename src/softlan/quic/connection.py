@@ -18,10 +18,26 @@ from qh3.quic.connection import QuicConnection
 
 from softlan.net.address import SocketAddress
 from softlan.quic import inside
+from softlan.quic.backoff import Backoff
+from softlan.quic.configuration import MIN_UDP_PAYLOAD
 from softlan.quic.gauges import Gauges
-from softlan.quic.handler import CloseCause, CloseCode, Handler, Owner
-from softlan.quic.inside import IDLE_EVENTS, Ending
-from softlan.quic.ledger import AUDIT_EVERY, CHUNK, DATAGRAM_FRAME, HANDSHAKE_BYTES, MAX_RETIRED, Account
+from softlan.quic.handler import GONE, CloseCause, CloseCode, Handler, Owner
+from softlan.quic.inside import IDLE_EVENTS, REPEATS, Ending
+from softlan.quic.ledger import (
+    AUDIT_EVERY,
+    CHUNK,
+    DATAGRAM_FRAME,
+    DEAF,
+    HANDSHAKE_BYTES,
+    MAX_RETIRED,
+    NO_USE,
+    PROVEN,
+    PROVEN_AUDIT_EVERY,
+    PROVEN_CHUNK,
+    RETIRED,
+    STREAM_BYTE,
+    Account,
+)
 from softlan.quic.moving import PATH_LOST, Moving, Packets
 from softlan.quic.outbox import CONTROL_STREAM, Outbox
 
@@ -63,6 +79,8 @@ class Connection(Gauges):
         self._delivered = 0  # bytes of them that were of use
         self._queued = 0  # datagrams that went the other way
         self._audit_at = AUDIT_EVERY
+        self._proven_at = PROVEN
+        self._backoff = Backoff()
         self._packets_sent = 0
         self._retired = 0  # connection IDs
 
@@ -94,6 +112,7 @@ class Connection(Gauges):
         if self._closing:
             return
         self._outbox.written += data
+        self._queued += 1 + len(data) // MIN_UDP_PAYLOAD
         self._outbox.breath.wrote()
         self._is_plain = False
         if not self.dirty:
@@ -125,9 +144,12 @@ class Connection(Gauges):
             self._moving.heard_at_home()
         lane = self._lane
         burst: list[bytes] = []
-        for start in range(0, len(datagrams), CHUNK):
-            chunk = datagrams[start : start + CHUNK]
-            fresh: list[bytes] = []
+        start = counted = 0
+        count = len(datagrams)
+        while start < count:
+            size = CHUNK if self._received < self._proven_at else PROVEN_CHUNK
+            chunk = datagrams if count <= size else datagrams[start : start + size]
+            start += size
             has_more = False
             try:
                 if len(chunk) == 1:
@@ -138,25 +160,27 @@ class Connection(Gauges):
                 next_event = lane.next_event
                 while (event := next_event()) is not None:
                     if event[0] == "datagram":
-                        fresh.append(event[1])
+                        burst.append(event[1])
                     elif event[0] not in IDLE_EVENTS:
                         has_more = True
                         inside.put_back(self._quic, event)
                         break
             except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
-                self.fail(f"protocol error: {error}", now)
+                self.fail(f"protocol error: {error}", now, is_peers=True)
                 has_more = True
-            burst += fresh
-            self._delivered += sum(map(len, fresh)) + DATAGRAM_FRAME * len(fresh)
             self._received += len(chunk)
-            if has_more:
-                self._deliver(burst, now)
-                burst = []
-                self._dispatch(now)
-            if self._received >= self._audit_at:
-                self._audit(now)
-            if self._told:
-                break
+            if has_more or self._received >= self._audit_at or start >= count:
+                fresh = burst[counted:] if counted else burst
+                self._delivered += sum(map(len, fresh)) + DATAGRAM_FRAME * len(fresh)
+                counted = len(burst)
+                if has_more:
+                    self._deliver(burst, now)
+                    burst, counted = [], 0
+                    self._dispatch(now)
+                if self._received >= self._audit_at:
+                    self._audit(now)
+                if self._told:
+                    break
         self._deliver(burst, now)
 
     def handle_timer(self, now: float) -> None:
@@ -166,6 +190,9 @@ class Connection(Gauges):
             return
         if self._moving.target is not None and now >= self._moving.until and not self._told:
             self.fail(PATH_LOST, now, CloseCause.TIMEOUT)
+        found = self._lane.get_timer()
+        if found is not None and found[0] == REPEATS:
+            self._backoff.rang(self._received, now)
         try:
             self._quic.handle_timer(now)
         except Exception as error:  # see receive()
@@ -176,6 +203,8 @@ class Connection(Gauges):
         """When `handle_timer` wants to be called, in the clock of `now`."""
         found = self._lane.get_timer()
         timer = None if found is None else found[1]
+        if found is not None and found[0] == REPEATS:
+            timer = self._backoff.put_off(found[1], self._received)
         return self._outbox.deadline(timer) if self._end_by is None else min(timer or self._end_by, self._end_by)
 
     def transmit(self, now: float, send: Callable[[list[bytes], SocketAddress], None]) -> None:
@@ -198,14 +227,15 @@ class Connection(Gauges):
                 self._look(now)
             send(out, self.address)
 
-    def fail(self, reason: str, now: float, cause: CloseCause = CloseCause.ERROR) -> None:
-        """Give the connection up; the peer is told that much, if it can still be told anything."""
+    def fail(self, reason: str, now: float, cause: CloseCause = CloseCause.ERROR, *, is_peers: bool = False) -> None:
+        """Give the connection up; the peer is told why if the fault `is_peers`, or if it has moved out of reach."""
         self._outbox.failed = True
         self._is_plain = False
         self.finished = self.finished or not inside.has_begun(self._quic)
         if self._outbox.goodbye is None:
-            told = reason if cause is CloseCause.TIMEOUT else "internal error"
-            self._outbox.goodbye = (int(CloseCode.INTERNAL), told)
+            is_told = is_peers or cause is CloseCause.TIMEOUT
+            told = " ".join(reason.split())[:256] if is_told else "internal error"
+            self._outbox.goodbye = (int(CloseCode.MALFORMED if is_peers else CloseCode.INTERNAL), told)
         self._owner.mark_dirty(self)
         self._tell_closed(cause, reason, now)
 
@@ -214,6 +244,23 @@ class Connection(Gauges):
         self.finished = True
         self._owner.mark_dirty(self)
         self._tell_closed(CloseCause.TIMEOUT, reason, now)
+
+    def let_go(self) -> None:
+        """Keep nothing of what made it work. It is finished, and forgotten by its endpoint, but maybe not by others.
+
+        They may still call what they always did. Without this, it, its handler and the library's part would keep each
+        other in memory until the garbage collector looks for such circles, which may be never (`net.loop`).
+        """
+        if self.handler is GONE:
+            return
+        self.finished = self._told = self._closing = self._refuses = True
+        self._is_plain = False
+        self._end_by = None
+        self.handler = GONE
+        gone = inside.Gone.of(self._quic)
+        self._moving = Moving(gone)
+        self._quic, self._outbox = gone, Outbox(gone, self._moving)
+        self._lane = inside.lane(gone)
 
     # Receiving
 
@@ -228,7 +275,7 @@ class Connection(Gauges):
                 else:
                     self._take_from_elsewhere(data, address, now)
             except Exception as error:  # see receive()
-                self.fail(f"protocol error: {error}", now)
+                self.fail(f"protocol error: {error}", now, is_peers=True)
             self._dispatch(now)
             if not (self.established or self._is_client) and self._moving.bytes_received() > HANDSHAKE_BYTES:
                 self.abandon("the handshake was too long", now)
@@ -251,12 +298,13 @@ class Connection(Gauges):
 
     def _audit(self, now: float) -> None:
         """See whether what came was of use (`ledger`)."""
-        self._audit_at = self._received + AUDIT_EVERY
+        every = AUDIT_EVERY if self._received < self._proven_at else PROVEN_AUDIT_EVERY
+        self._audit_at = self._received + every
         if self._account is None or self._told:
             return
         came = self._moving.bytes_received()
         if self._account.is_overdrawn(self._received, self._delivered, self._queued, came, now):
-            self.fail("it sends what nobody can use", now)
+            self.fail(NO_USE, now, is_peers=True)
 
     def _dispatch(self, now: float) -> None:
         """Hand the library's events to the handler."""
@@ -285,7 +333,7 @@ class Connection(Gauges):
     def _control_event(self, event: Any, now: float) -> None:
         if isinstance(event, events.StreamDataReceived):
             if event.stream_id == CONTROL_STREAM and not self._told:
-                self._delivered += len(event.data)
+                self._delivered += STREAM_BYTE * len(event.data)
                 self.handler.stream_received(event.data, event.end_stream, now)
         elif isinstance(event, events.StreamReset):
             if event.stream_id == CONTROL_STREAM and not self._told:
@@ -304,8 +352,9 @@ class Connection(Gauges):
             self.cids.discard(event.connection_id)
             self._owner.drop_cid(event.connection_id)
             self._retired += 1
+            self._proven_at = self._received + PROVEN
             if self._retired > MAX_RETIRED and not self._told:
-                self.fail("it retires connection IDs without end", now)
+                self.fail(RETIRED, now, is_peers=True)
         elif isinstance(event, events.ConnectionTerminated):
             self.finished = True
             cause = CloseCause.TIMEOUT if event.reason_phrase == _IDLE_TIMEOUT else CloseCause.ERROR
@@ -344,6 +393,6 @@ class Connection(Gauges):
         """Every so many packets, and while the peer is deaf: `Outbox.look`."""
         outbox = self._outbox
         if not outbox.look(self._packets_sent, self._received, now):
-            self.fail("it acknowledges nothing", now)
+            self.fail(DEAF, now, is_peers=True)
         self._refuses = self._closing or outbox.is_deaf
         self._is_plain = self._is_plain and outbox.is_idle

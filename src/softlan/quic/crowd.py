@@ -20,7 +20,7 @@ class Caps:
     retry_above_network: int = 16
     """The same for those of one network."""
     max_pending: int = 512
-    """Handshakes under way; more wait until there is room, their packets being ignored."""
+    """Handshakes under way; with one more, the oldest of the network that has most is given up."""
     max_pending_network: int = 96
     max_connections: int = 2048
     """Connections, with those that are beginning or ending."""
@@ -61,6 +61,14 @@ class Crowd:
     def connections_of(self, network: bytes) -> int:
         """Connections of one network."""
         return self._all.get(network, 0)
+
+    def busiest(self) -> bytes:
+        """The network with most handshakes under way."""
+        return max(self._pending, key=self._pending.__getitem__, default=b"")
+
+    def is_pending(self, who: object, network: bytes) -> bool:
+        """Whether `who` is of `network`, and its handshake under way."""
+        return self._inside.get(who) == (network, True)
 
     def enter(self, who: object, network: bytes) -> None:
         """A handshake begins."""

@@ -64,11 +64,20 @@ class TurnedAway(enum.Enum):
     TOKEN = "bad_token"
     """Its Retry token is not ours, is somebody else's, or too old."""
     HANDSHAKES = "too_many_handshakes"
-    NETWORK_HANDSHAKES = "too_many_handshakes_of_network"
+    """More want to begin at a time than can wait for it."""
     CONNECTIONS = "too_many_connections"
     NETWORK_CONNECTIONS = "too_many_connections_of_network"
     FAULT = "faults"
     """It made the library fail."""
+
+
+class Later(enum.Enum):
+    """The type of `LATER`."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
 
 
 class Door:
@@ -102,9 +111,19 @@ class Door:
         self._configurations = {size: server_configuration(credentials, size) for size in PACKET_SIZES}
 
     def knock(
-        self, header: LongHeader, data: bytes, address: SocketAddress, now: float
-    ) -> QuicConnection | bytes | None:
-        """Decide on a datagram of no connection: a new connection, a datagram to answer with, or nothing."""
+        self,
+        header: LongHeader,
+        data: bytes,
+        address: SocketAddress,
+        now: float,
+        *,
+        waiting: int = 0,
+        is_open: bool = True,
+    ) -> QuicConnection | bytes | Later | None:
+        """Decide on a datagram of no connection: a new connection, a datagram to answer with, or nothing.
+
+        Or `LATER`: it would be a new connection, if the door were open. `waiting` is how many have heard that already.
+        """
         if len(data) < _MIN_INITIAL or not header.version:  # version 0 is itself a Version Negotiation packet
             self.turn_away(TurnedAway.NOISE)
             return None
@@ -131,7 +150,7 @@ class Door:
                 return None
             original, retry = opened
         elif (
-            crowd.pending >= self._caps.retry_above
+            crowd.pending + waiting >= self._caps.retry_above
             or crowd.pending_of(network) >= self._caps.retry_above_network
             or header.end != len(data)
         ):
@@ -139,12 +158,24 @@ class Door:
             # answers with three times the bytes of packets alone, where section 8.1 counts datagrams: too little for a
             # certificate, and then it fails.
             return self._retry(header, address, now)
+        if not is_open:
+            return LATER
         size = widest_payload(address) if len(data) >= _WIDE_INITIAL else MIN_UDP_PAYLOAD
         return QuicConnection(
             configuration=self._configurations[size],
             original_destination_connection_id=original,
             retry_source_connection_id=retry,
         )
+
+    def crowded(self, address: SocketAddress) -> bytes | None:
+        """Before somebody of `address` begins: the network whose oldest handshake has to make room, if one has to.
+
+        To turn the new one away would be worse: who never finishes theirs would keep all others out.
+        """
+        crowd, network = self.crowd, network_of(address)
+        if crowd.pending_of(network) >= self._caps.max_pending_network:
+            return network
+        return crowd.busiest() if crowd.pending >= self._caps.max_pending else None
 
     def turn_away(self, reason: TurnedAway) -> None:
         """Count a datagram that begins nothing."""
@@ -162,10 +193,6 @@ class Door:
             return TurnedAway.CONNECTIONS
         if crowd.connections_of(network) >= caps.max_connections_network:
             return TurnedAway.NETWORK_CONNECTIONS
-        if crowd.pending >= caps.max_pending:
-            return TurnedAway.HANDSHAKES
-        if crowd.pending_of(network) >= caps.max_pending_network:
-            return TurnedAway.NETWORK_HANDSHAKES
         return None
 
     def _retry(self, header: LongHeader, address: SocketAddress, now: float) -> bytes:

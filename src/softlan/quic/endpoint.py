@@ -18,8 +18,9 @@ from softlan.obs.logging import get_logger
 from softlan.quic.configuration import CONNECTION_ID_LENGTH
 from softlan.quic.connection import Connection
 from softlan.quic.crowd import network_of
-from softlan.quic.door import Door, TurnedAway, read_long_header
+from softlan.quic.door import LATER, Door, TurnedAway, read_long_header
 from softlan.quic.handler import Handler
+from softlan.quic.line import Line
 from softlan.quic.udp import UdpSocket
 
 # An acknowledgement may wait this long for data to travel with (RFC 9000, section 13.2.1, allows 25 ms): a
@@ -54,7 +55,7 @@ class Endpoint:
         self.ignored = 0
         """Datagrams that belong to no connection and start none."""
         self.handshakes_given_up = 0
-        """Handshakes that took too long."""
+        """Handshakes that took too long, or had to make room for newer ones."""
         self._door = door
         self._by_cid: dict[bytes, Connection] = {}
         self._pending: dict[Connection, float] = {}  # handshakes with us as the server, and when they end, in order
@@ -64,6 +65,7 @@ class Endpoint:
         self._heap: list[tuple[float, int, Connection]] = []
         self._order = itertools.count()
         self._faults_until = 0.0  # no more are logged
+        self._line = Line()
 
     def connect(
         self,
@@ -110,6 +112,8 @@ class Endpoint:
                     self.mark_dirty(connection)
             self._acks.clear()
         self._end_handshakes(now)
+        if self._line:
+            self._admit(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
             armed, _, connection = heapq.heappop(heap)
@@ -134,6 +138,8 @@ class Endpoint:
         deadline = self._acks_due
         if self._heap and (deadline is None or self._heap[0][0] < deadline):
             deadline = self._heap[0][0]
+        if (opens := self._line.opens()) is not None and (deadline is None or opens < deadline):
+            deadline = opens
         for end in self._pending.values():  # the first is the earliest
             return end if deadline is None or end < deadline else deadline
         return deadline
@@ -274,8 +280,16 @@ class Endpoint:
         connection = self._by_cid.get(header.destination)
         if connection is not None:
             return connection
-        outcome = door.knock(header, data, address, now) if door is not None else None
-        if door is not None and isinstance(outcome, QuicConnection):
+        if door is None:
+            self.ignored += 1
+            return None
+        outcome = door.knock(header, data, address, now, waiting=len(self._line), is_open=self._line.is_open(now))
+        if outcome is LATER and self._line.join(data, address):
+            return None
+        if isinstance(outcome, QuicConnection):
+            self._line.began()
+            if (network := door.crowded(address)) is not None:
+                self._make_room(door, network, now)
             connection = self._add(outcome, address, door.accept)
             door.crowd.enter(connection, network_of(address))
             self._pending[connection] = now + HANDSHAKE_TIME
@@ -286,7 +300,17 @@ class Endpoint:
             self.sock.send([outcome], address)
         else:
             self.ignored += 1
+            if outcome is LATER:
+                door.turn_away(TurnedAway.HANDSHAKES)
         return None
+
+    def _admit(self, now: float) -> None:
+        """Let those begin who have waited; whoever is let in by another datagram meanwhile just gets one more."""
+        while self._line and self._line.is_open(now):
+            data, address = self._line.leave()
+            connection = self._route(data, address, now)
+            if connection is not None:
+                self._give(connection, [data], address, now)
 
     # Connections and timers
 
@@ -301,14 +325,24 @@ class Endpoint:
             connection, end = next(iter(self._pending.items()))
             if end > now:
                 return
-            self._settle(connection)
-            self.handshakes_given_up += 1
-            try:
-                connection.abandon("the handshake took too long", now)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException:  # the handler has failed
-                self._faulted(connection, now)
+            self._give_up(connection, "the handshake took too long", now)
+
+    def _make_room(self, door: Door, network: bytes, now: float) -> None:
+        """Give up the oldest handshake of a network."""
+        for connection in self._pending:
+            if door.crowd.is_pending(connection, network):
+                self._give_up(connection, "too many handshakes", now)
+                return
+
+    def _give_up(self, connection: Connection, reason: str, now: float) -> None:
+        self._settle(connection)
+        self.handshakes_given_up += 1
+        try:
+            connection.abandon(reason, now)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # the handler has failed
+            self._faulted(connection, now)
 
     def _settle(self, connection: Connection) -> None:
         """Its handshake is no longer under way."""
@@ -323,6 +357,7 @@ class Endpoint:
         self._settle(connection)
         if self._door is not None:
             self._door.crowd.leave(connection)
+        connection.let_go()
         self._sweep()
 
     def _sweep(self) -> None:

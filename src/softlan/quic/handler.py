@@ -47,6 +47,26 @@ class Handler(Protocol):
         """The connection is gone, `reason` in words. Not called after our own `close`."""
 
 
+class _Gone:
+    """Nobody."""
+
+    def handshake_completed(self, now: float) -> None:
+        pass
+
+    def stream_received(self, data: bytes, end: bool, now: float) -> None:
+        pass
+
+    def datagrams_received(self, datagrams: list[bytes], now: float) -> None:
+        pass
+
+    def closed(self, cause: CloseCause, reason: str, now: float) -> None:
+        pass
+
+
+GONE: Handler = _Gone()
+"""Handles what comes after the end: nothing."""
+
+
 class Owner(Protocol[_C]):
     """The endpoint, as its connections see it."""
 

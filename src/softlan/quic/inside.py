@@ -4,6 +4,7 @@ Each has a fallback, so that a library that changes inside costs a refinement an
 """
 
 import enum
+from collections import deque
 from typing import Any, NamedTuple, Protocol
 
 from qh3._hazmat import QuicConnectionCore
@@ -50,6 +51,10 @@ IDLE_EVENTS = frozenset(
 """What the core tells and nobody needs. A peer can provoke hundreds of them with one packet."""
 
 
+REPEATS = "loss_detection"
+"""The name of the timer that repeats what was not acknowledged (RFC 9002, section 6.2)."""
+
+
 def has_begun(quic: QuicConnection) -> bool:
     """Whether there is anything to close: a server's connection begins with the first packet that it takes."""
     return _core(quic) is not None
@@ -77,7 +82,7 @@ def active_path(quic: QuicConnection) -> Path | None:
 
 def round_trip(quic: QuicConnection) -> float | None:
     """Smoothed round trip time in seconds; None before the first sample."""
-    value: float | None = getattr(_core(quic), "smoothed_rtt", None)
+    value: float | None = getattr(_core(quic), "smoothed_rtt", getattr(quic, "_last_rtt", None))
     return value
 
 
@@ -215,6 +220,32 @@ class _PutBack:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
+
+
+class Gone(QuicConnection):  # type: ignore[misc]  # the library's classes are untyped
+    """What is left of a connection that is over: who the peer was, and that nothing can be done."""
+
+    @classmethod
+    def of(cls, quic: QuicConnection) -> "Gone":
+        """Of `quic`, which is of no use from now on."""
+        gone = cls.__new__(cls)
+        gone._core = gone._tls = None
+        gone._events = deque()
+        gone._remote_max_datagram_frame_size = 0
+        gone.host_cid = quic.host_cid
+        gone._shown, gone._last_rtt = quic.get_peercert(), round_trip(quic)
+        bridge = getattr(quic, "_tls", None)
+        for part in (getattr(bridge, "tls", None), bridge, quic):  # they call each other back
+            getattr(part, "__dict__", {}).clear()
+        return gone
+
+    def get_peercert(self) -> Any:
+        """As it was."""
+        return self._shown
+
+    def get_send_buffer_size(self, stream_id: int | None = None) -> int:
+        """Nothing will be sent."""
+        return 0
 
 
 def _core(quic: QuicConnection) -> Any:

@@ -8,6 +8,8 @@ What bites in the library is dealt with here:
 * A lost challenge is not repeated while more than two packets are in flight to the old address, and a PING that goes
   there puts the timer off. So the library may send only now and again, and the packet with the challenge is sent
   `COPIES` times, which the peer takes for a duplicate of the network's.
+* The library keeps four paths in the life of a connection, the first among them, and forgets none. So three moves are
+  followed; with the fourth the connection ends, and the peer comes back with a new one.
 * DATAGRAMs queued while a new path is unvalidated would break the migration, so they are held back meanwhile.
 
 Who watches a path can copy its packets, and let the copies arrive first and from another address (RFC 9000,

@@ -54,7 +54,9 @@ def consider(
     if sealed is None:
         sealed = hello.seal is not None
     elif sealed and hello.seal is None:
-        return _reject(RejectCode.UNAUTHORIZED, f"room {hello.room} is sealed; join with its invitation")
+        return _reject(
+            RejectCode.UNAUTHORIZED, f"room {hello.room} is sealed; join with its invitation, and without --no-seal"
+        )
     elif not sealed and hello.seal is not None:
         return _reject(RejectCode.UNAUTHORIZED, f"room {hello.room} is not sealed; join with --no-seal")
 
@@ -107,7 +109,10 @@ def _locked_out(hello: Hello, room: Room | None, book: RoomBook) -> str | None:
     if given and (not book.has(name) or (wanted is not None and not _same(wanted, given))):
         return f"room {name} needs another room token; ask who invited you"
     if given and room is not None and wanted is None:
-        return f"room {name} is open, and was not made with your room token"
+        return (
+            f"room {name} is open, and was not made with your room token; "
+            "choose another room, or join without an invitation"
+        )
     if not given and (not book.has(name) or wanted is not None or (room is None and book.require_token)):
         return f"room {name} needs a room token; ask for an invitation"
     return None

@@ -21,7 +21,7 @@ from softlan.ctrl.messages import (
     Welcome,
 )
 from softlan.obs.frame_log import FrameLog
-from softlan.policy.rates import ClientRates
+from softlan.policy.rates import HEAVY_SECONDS, ClientRates, MemberRates
 from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
 from softlan.quic.connection import Connection
@@ -110,8 +110,7 @@ class Relay:
             self._take_out(room, place.replaces, "replaced")
             self._end(place.replaces, "replaced")
         rates, malformed = room.leavers.back(hello.mac_bytes, prefix(address), now)
-        if rates is None and hello.role is Role.CLIENT:
-            rates = ClientRates(self._rooms.settings(room.name).policy, now)
+        new_rates = ClientRates if hello.role is Role.CLIENT else MemberRates
         member = Member(
             peer_id,
             hello.role,
@@ -122,7 +121,7 @@ class Relay:
             software=hello.software,
             port=session,
             probes=probes,
-            rates=rates,
+            rates=rates or new_rates(self._rooms.settings(room.name).policy, now),
             now=now,
             seal=hello.seal,
             address=prefix(address),
@@ -162,10 +161,16 @@ class Relay:
         dropping, self._to_drop = self._to_drop, {}
         for session, reason in dropping.items():
             self._guarded(session, self._drop, session, reason)
+        overdrawn = []
         for switch in self._switches.values():
             for member in switch.room.members.values():
-                if member.rates is not None:
-                    self._report_rates(switch.room, member, member.rates.report(now))
+                self._report_rates(switch.room, member, member.allowance.report(now))
+                if member.allowance.overdraws(now):
+                    overdrawn.append((switch.room, member))
+        for room, member in overdrawn:
+            self.log.warning("session.overdrawn", room=room.name, who=member.describe(), seconds=HEAVY_SECONDS)
+            self._take_out(room, member, "protocol_error")
+            self._end(member, "rate_limited")
         self.log.renew()
 
     def shut_down(self) -> None:
@@ -249,8 +254,7 @@ class Relay:
         news = PeerLeft(peer_id=member.peer_id, reason=reason)
         for other in room.members.values():
             self._tell(other, news)
-        if member.rates is not None:
-            self._report_rates(room, member, member.rates.last_report())
+        self._report_rates(room, member, member.allowance.last_report())
         self.log.info("peer.left", room=room.name, peer=member.peer_id, who=member.describe(), reason=reason)
 
     def _report_rates(self, room: Room, member: Member, cut: dict[DropReason, tuple[int, int]] | None) -> None:

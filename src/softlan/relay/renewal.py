@@ -22,6 +22,7 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 FIRST_RETRY, LAST_RETRY = 60.0, 6 * 3600.0  # seconds; doubling. Let's Encrypt forgives five failures an hour
 HTTP_PORT = HostPort("", 80)
 CALENDAR = 60.0  # seconds between two looks at the calendar, which somebody may set
+LINGER = 1.0  # seconds that the program's end waits for a thread that is at work
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,11 @@ def _today() -> datetime.datetime:
 
 
 async def _in_thread(function: Callable[[], Credentials]) -> Credentials:
-    """As `asyncio.to_thread`, but the program's end does not wait for it."""
+    """As `asyncio.to_thread`, but the program's end does not wait for it; not long, at least.
+
+    A thread that waits for an answer may be left to the system. One that is at work in OpenSSL, as it is for a while
+    before that, must not be met there by OpenSSL's own clearing up at the process's exit, which ends in SIGSEGV.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Credentials] = loop.create_future()
 
@@ -162,5 +167,10 @@ async def _in_thread(function: Callable[[], Credentials]) -> Credentials:
         with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
             loop.call_soon_threadsafe(settle, result, fault)
 
-    threading.Thread(target=run, name="acme", daemon=True).start()
-    return await future
+    thread = threading.Thread(target=run, name="acme", daemon=True)
+    thread.start()
+    try:
+        return await future
+    except asyncio.CancelledError:
+        thread.join(LINGER)
+        raise

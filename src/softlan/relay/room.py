@@ -6,7 +6,7 @@ from typing import Protocol
 
 from softlan.ctrl.messages import Message, Role, Stats
 from softlan.obs.counters import TrafficCounters
-from softlan.policy.rates import ClientRates, LanMacs
+from softlan.policy.rates import ClientRates, LanMacs, MemberRates
 from softlan.proto.mac import format_mac
 from softlan.proto.overlay import Kind, header
 from softlan.relay.leavers import Leavers
@@ -39,6 +39,7 @@ class Member:
 
     __slots__ = (
         "address",
+        "allowance",
         "budget",
         "counters",
         "effective_mtu",
@@ -72,7 +73,7 @@ class Member:
         software: str | None,
         port: Port,
         probes: TokenBucket,
-        rates: ClientRates | None,
+        rates: MemberRates,
         now: float,
         seal: str | None = None,
         address: str = "",
@@ -94,8 +95,10 @@ class Member:
         self.header = header(Kind.ETHERNET if seal is None else Kind.SEALED, peer_id)
         """What each of its frames must start with: version, kind, flags and peer id in one comparison."""
         self.probes = probes
-        self.rates = rates
-        """What it may send; None for the gateway, which speaks for a whole LAN."""
+        self.allowance = rates
+        """How many frames it may send, of whatever kind."""
+        self.rates = rates if isinstance(rates, ClientRates) else None
+        """How much of each kind; None for the gateway, which speaks for a whole LAN."""
         self.flows: dict[bytes, Member] = {}
         """Where its frames with these first bytes go, by the policy and by who is in the room now: plain ones of IPv4,
         sealed ones of any type."""
@@ -182,6 +185,16 @@ class Room:
         else:
             self.gateway = None
             self.lan_macs.clear()
+
+    def heard(self, source: bytes, now: float) -> bool:
+        """Remember a source MAC of the LAN's; False if so many were new of late that this one has to wait."""
+        if source in self.lan_macs:
+            return True
+        if not self.lan_macs.may_learn(now):
+            return False
+        if self.lan_macs.learn(source):
+            self.forget_flows()  # some may be from or to the MAC that was forgotten for this one
+        return True
 
     def others(self, member: Member) -> Iterator[Member]:
         """Everyone but `member`."""

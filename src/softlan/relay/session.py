@@ -19,6 +19,7 @@ from softlan.net.address import SocketAddress
 from softlan.proto.overlay import Kind, parse
 from softlan.quic.connection import Connection
 from softlan.quic.handler import CloseCause, CloseCode
+from softlan.quic.udp import plain_host
 from softlan.relay.limits import TokenBucket
 from softlan.relay.room import Member
 from softlan.relay.switch import Switch
@@ -207,7 +208,7 @@ class Session:
 
     def _who(self) -> dict[str, object]:
         return {
-            "address": f"{self.address[0]} {self.address[1]}",
+            "address": f"{plain_host(self.address)} {self.address[1]}",
             "peer": self.member.peer_id if self.member else None,
         }
 
@@ -215,5 +216,5 @@ class Session:
 _FAREWELLS = {
     "replaced": "another connection of yours took over",
     "relay_shutdown": "the relay is shutting down",
-    "rate_limited": "too many control messages; slow down",
+    "rate_limited": "far too many frames or control messages; slow down",
 }

@@ -2,7 +2,7 @@
 
 This is the relay's hot path. Nothing is made for a frame but slices of it; its bytes go out as they came in. A frame is
 judged by the whole policy once for each flow; after that a look-up says where it goes, and of its IP header only what
-plain TCP, UDP and ICMP consist of is looked at. Anything else goes the long way again.
+plain TCP and UDP consist of is looked at. Anything else goes the long way again.
 
 In a sealed room nothing behind the Ethernet header is to be seen, and so every frame with the same one shares a fate.
 """
@@ -13,7 +13,7 @@ from softlan.obs.frame_log import FrameLog
 from softlan.policy.engine import PolicyEngine
 from softlan.proto.budget import SEAL_OVERHEAD
 from softlan.proto.drop import Action, DropReason
-from softlan.proto.overlay import HEADER_LENGTH, Kind, parse
+from softlan.proto.overlay import HEADER_LENGTH, Kind, header, parse
 from softlan.relay.room import Member, Room
 
 _MIN_ETHERNET = HEADER_LENGTH + 14
@@ -29,9 +29,10 @@ _NO_FLOWS: dict[bytes, Member] = {}
 _HEAD = struct.Struct("!BxHxxHxB10xHH")
 _ipv4_head = _HEAD.unpack_from
 _HEAD_END = _FLOW_END + _HEAD.size
-# ICMP and TCP, about whose ports no rule says anything; and UDP, where DHCP's are (RFC 2131 section 4.1).
-_PORTLESS = (6, 1)
+# TCP, about whose ports no rule says anything; and UDP, where DHCP's are (RFC 2131 section 4.1). ICMP may redirect.
+_TCP = 6
 _UDP, _DHCP_SERVER, _DHCP_CLIENT = 17, 67, 68
+_SEALED = header(Kind.SEALED, 0)[:1]
 
 # By whether the room is sealed: the kind of frame that has no place in it, and what is said of it.
 _OTHER_KIND = {
@@ -53,8 +54,16 @@ class Switch:
 
     def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
         """Take a burst from `ingress`: each datagram is delivered, or counted with the reason why not."""
+        allowance = ingress.allowance
+        if allowance.strained:
+            datagrams = self._sifted(ingress, datagrams, now)
+        left = allowance.left = allowance.left - len(datagrams)
+        if left <= 0.0:
+            allowance.strained = True
         flows = _NO_FLOWS if self._log.all else ingress.flows
-        rates, limit = ingress.rates, min(ingress.budget, self._longest_flow)
+        rates, limit, longest = ingress.rates, ingress.budget, self._longest_flow
+        if limit > longest:
+            limit = longest
         frames = size = copies = 0
         target: Member | None = None
         sent = sent_size = 0  # to this target, not in its counters yet
@@ -72,7 +81,7 @@ class Switch:
                     or fragment & 0x3FFF
                     or not 28 <= total <= length - _FLOW_END
                     or (
-                        protocol not in _PORTLESS
+                        protocol != _TCP
                         and (protocol != _UDP or source_port == _DHCP_SERVER or destination_port == _DHCP_CLIENT)
                     )
                 ):
@@ -119,8 +128,7 @@ class Switch:
         if reason is not None:
             self._drop(ingress, datagram, reason, now)
             return
-        if rates is None and room.lan_macs.learn(datagram[_SOURCE]):
-            room.forget_flows()  # some may be from or to the MAC that was forgotten for this one
+        is_heard = rates is not None or room.heard(datagram[_SOURCE], now)
         if datagram[HEADER_LENGTH] & 1:
             if rates is not None and (reason := rates.broadcast(length - HEADER_LENGTH, now)) is not None:
                 self._drop(ingress, datagram, reason, now)
@@ -142,7 +150,12 @@ class Switch:
                 reason = DropReason.NO_GATEWAY if target is None else DropReason.UNKNOWN_UNICAST
                 self._drop(ingress, datagram, reason, now)
                 return
-            if is_known and datagram.startswith(self._flow_type, _FLOW_END - 2) and length <= self._longest_flow:
+            if (
+                is_known
+                and is_heard  # else each of its frames is to be heard, until it is
+                and length <= self._longest_flow
+                and datagram.startswith(self._flow_type, _FLOW_END - 2)
+            ):
                 ingress.learn_flow(datagram[:_FLOW_END], target)
             targets = self._deliver(ingress, target, datagram, now)
         if targets:
@@ -153,12 +166,63 @@ class Switch:
         ):  # else it was skipped at every port, and recorded there
             self._record(ingress, datagram, Action.FORWARDED, None, now, targets=targets)
 
+    def _sifted(self, ingress: Member, datagrams: list[bytes], now: float) -> list[bytes]:
+        """What may go on of a burst of one who has been stopped before; the rest is counted and dropped unseen.
+
+        So a flood costs little, and that is the price: what a rule would have stopped may be counted as stopped by a
+        rate. With a frame log everything but the total is looked at, as ever.
+        """
+        allowance, rates, log_drops = ingress.allowance, ingress.rates, self._log.drops
+        if not allowance.has_frames(now):
+            size = max(0, sum(map(len, datagrams)) - HEADER_LENGTH * len(datagrams))  # some may be shorter than that
+            self._stopped(ingress, DropReason.RATE_TOTAL, len(datagrams), size)
+            if log_drops:
+                for datagram in datagrams:
+                    self._record(ingress, datagram, DropReason.RATE_TOTAL.action, DropReason.RATE_TOTAL, now)
+            return []
+        no_broadcast, no_unknown = rates.dry(now) if rates is not None else (False, False)
+        if not (no_broadcast or no_unknown) or log_drops:
+            allowance.strained = False
+            return datagrams
+        header, shortest, budget = ingress.header, self._shortest, ingress.budget
+        by_mac, lan_macs = self.room.by_mac, self.room.lan_macs
+        broadcasts = broadcast_size = unknown = unknown_size = 0
+        others = []
+        for datagram in datagrams:
+            length = len(datagram)
+            if shortest <= length <= budget and datagram.startswith(header):
+                if datagram[HEADER_LENGTH] & 1:
+                    if no_broadcast:
+                        broadcasts += 1
+                        broadcast_size += length
+                        continue
+                elif no_unknown and (to := datagram[_DESTINATION]) not in by_mac and to not in lan_macs:
+                    unknown += 1
+                    unknown_size += length
+                    continue
+            others.append(datagram)
+        if broadcasts:
+            self._stopped(ingress, DropReason.RATE_BROADCAST, broadcasts, broadcast_size - HEADER_LENGTH * broadcasts)
+        if unknown:
+            self._stopped(ingress, DropReason.RATE_UNKNOWN_UNICAST, unknown, unknown_size - HEADER_LENGTH * unknown)
+        return others
+
+    def _stopped(self, ingress: Member, reason: DropReason, frames: int, size: int) -> None:
+        """Count what was dropped unseen."""
+        ingress.allowance.stop(reason, frames, size)
+        ingress.counters.frames_in += frames
+        ingress.counters.bytes_in += size
+        ingress.counters.drop(reason, frames)
+        self.room.counters.drop(reason, frames)
+
     def _flood(self, ingress: Member, datagram: bytes, now: float) -> int:
         """Deliver to all others; how many got it."""
         targets = 0
         for member in self.room.members.values():
             if member is not ingress:
                 targets += self._deliver(ingress, member, datagram, now)
+        if targets > 1:
+            ingress.allowance.left -= targets - 1  # the frame itself is paid
         return targets
 
     def _deliver(self, ingress: Member, target: Member, datagram: bytes, now: float) -> int:
@@ -235,6 +299,7 @@ class Switch:
             target=target.peer_id if target else None,
             budget=target.budget if target and reason is DropReason.EGRESS_BUDGET else None,
             malformed=ingress.malformed if reason is DropReason.MALFORMED else None,
+            sealed=datagram[:1] == _SEALED,
         )
 
 
@@ -250,8 +315,16 @@ class SealedSwitch(Switch):
 
     def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
         """Take a burst from `ingress`, as `Switch.forward` does; a frame of a known flow needs no look inside."""
+        allowance = ingress.allowance
+        if allowance.strained:
+            datagrams = self._sifted(ingress, datagrams, now)
+        left = allowance.left = allowance.left - len(datagrams)
+        if left <= 0.0:
+            allowance.strained = True
         flows = _NO_FLOWS if self._log.all else ingress.flows
-        rates, limit, shortest = ingress.rates, min(ingress.budget, self._longest_flow), self._shortest
+        rates, limit, longest, shortest = ingress.rates, ingress.budget, self._longest_flow, self._shortest
+        if limit > longest:
+            limit = longest
         frames = size = copies = 0
         target: Member | None = None
         sent = sent_size = 0  # to this target, not in its counters yet

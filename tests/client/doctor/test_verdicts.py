@@ -64,6 +64,13 @@ def test_a_sealed_room() -> None:
     assert found["path"].found == "The path carries datagrams of 1440 bytes: an MTU of 1394 when sealed."
 
 
+def test_the_path_into_a_room_that_does_not_let_us_in() -> None:
+    refused = replace(GOOD, refused=True, reject="unauthorized", trouble="room DEN needs another room token")
+    for is_sealed, mtu in ((True, "1394 when sealed"), (False, "1418")):
+        found = judged(refused, is_sealed=is_sealed)
+        assert found["path"].found == f"The path carries datagrams of 1440 bytes: an MTU of {mtu}."
+
+
 def test_a_room_that_was_not_asked_for_is_not_judged() -> None:
     assert "room" not in judged(GOOD)
 
@@ -118,6 +125,30 @@ TROUBLE: dict[str, tuple[RelayLook, dict[str, Any], str, Outcome, str, str]] = {
         F,
         "ended on 2030-06-14",
         "new certificate",
+    ),
+    "pinned, and before its time": (
+        replace(GOOD, certificate=replace(SHOWN, not_before=NOW + DAY)),
+        {},
+        "clock",
+        W,
+        "2030-06-15 12:00 UTC, before",
+        "Set the clock",
+    ),
+    "pinned, and over": (
+        replace(GOOD, certificate=replace(SHOWN, not_after=NOW - DAY)),
+        {},
+        "certificate",
+        W,
+        "accepted, though it ended on 2030-06-14",
+        "new invitations",
+    ),
+    "no relay there, though an invitation says so": (
+        replace(REFUSED, certificate=None, trouble="no ALPN"),
+        {"is_invited": True},
+        "certificate",
+        F,
+        "before the relay showed a certificate: no ALPN",
+        "ask the party's host",
     ),
     "expires soon": (
         replace(GOOD, certificate=replace(SHOWN, not_after=NOW + 3 * DAY)),

@@ -79,6 +79,7 @@ async def _examine(config: DoctorConfig, patience: float) -> list[Finding]:
         pin_fault=fault,
         has_pin=config.pin is not None and fault is None,
         is_invited=config.is_invited,
+        is_sealed=config.frame_key is not None,
     )
     return [*local, *judged]
 

@@ -65,11 +65,13 @@ def judge_relay(
     pin_fault: str | None = None,
     has_pin: bool = False,
     is_invited: bool = False,
+    is_sealed: bool = False,
 ) -> Iterator[Finding]:
     """The findings, in the order of what comes first on the way.
 
     `now` is this machine's clock (UTC); `pin_fault` is what is wrong with the file of --relay-ca-cert, if anything
-    is, and `has_pin` whether there is one. `is_invited` says that an invitation gave relay and room, and no flags.
+    is, and `has_pin` whether there is one. `is_invited` says that an invitation gave relay and room, and no flags;
+    `is_sealed`, that we seal what we send.
     """
     yield _name(look, relay, is_invited=is_invited)
     if look.unresolved:
@@ -79,9 +81,9 @@ def judge_relay(
     if not look.answered:
         yield from _unknown("clock", "certificate", "path", because="the relay did not answer")
         return
-    yield _clock(look.certificate, now)
+    yield _clock(look, now)
     yield _certificate(look, server_name, now, pin_fault, has_pin=has_pin, is_invited=is_invited)
-    yield _path(look)
+    yield _path(look, is_sealed=is_sealed)
     if look.welcome is not None or look.refused:
         yield _room(look, is_invited=is_invited)
 
@@ -123,13 +125,14 @@ def _answers(look: RelayLook, relay: HostPort) -> Finding:
     return ok("relay answers", f"{look.address} answers QUIC on UDP port {relay.port}{rtt}.")
 
 
-def _clock(certificate: Certificate | None, now: datetime.datetime) -> Finding:
+def _clock(look: RelayLook, now: datetime.datetime) -> Finding:
     """The certificate's dates are the only outside hint at the time that a relay gives."""
-    said = f"{now:%Y-%m-%d %H:%M} UTC"
+    said, certificate = f"{now:%Y-%m-%d %H:%M} UTC", look.certificate
     if certificate is None:
         return skipped("clock", "Not looked at: the relay showed no certificate.")
     if now < certificate.not_before:
-        return failed(
+        finding = warning if look.verified else failed  # what is pinned is accepted at any time
+        return finding(
             "clock",
             f"This machine's clock says {said}, before the relay's certificate was made.",
             "Set the clock (date, time and time zone), and try again.",
@@ -161,7 +164,8 @@ def _certificate(
         return failed(
             name,
             f"The handshake failed before the relay showed a certificate: {_sentence(look.trouble)}",
-            "Something else than a softlan relay may answer there: check the address and the port of --relay.",
+            "Something else than a softlan relay may answer there: "
+            + ("ask the party's host." if is_invited else "check the address and the port of --relay."),
         )
     if certificate is None:
         return ok(name, "The relay's certificate is accepted.")
@@ -180,6 +184,12 @@ def _certificate(
             )
         return _untrusted(look, certificate, server_name, has_pin=has_pin, is_invited=is_invited)
     left = certificate.not_after - now
+    if left < datetime.timedelta():
+        return warning(
+            name,
+            f"The relay's certificate is accepted, though it ended on {certificate.not_after:%Y-%m-%d}.",
+            "Tell the relay's operator: a new one takes new invitations.",
+        )
     if left < SOON:
         return warning(
             name,
@@ -229,7 +239,7 @@ def _covers(names: tuple[str, ...], wanted: str) -> bool:
     return any(name.lower() in (wanted, "*." + wanted.partition(".")[2]) for name in names)
 
 
-def _path(look: RelayLook) -> Finding:
+def _path(look: RelayLook, *, is_sealed: bool) -> Finding:
     if look.budget is None:
         if not look.verified:
             return skipped("path", "Not looked at: the relay was not accepted.")
@@ -238,7 +248,8 @@ def _path(look: RelayLook) -> Finding:
             "The handshake works, and no datagram of the usual sizes comes back.",
             "A firewall on the way drops larger UDP packets: try another network.",
         )
-    is_sealed = look.welcome is not None and look.welcome.sealed
+    if look.welcome is not None:
+        is_sealed = look.welcome.sealed
     mtu = mtu_of_budget(look.budget, sealed=is_sealed)
     found = f"The path carries datagrams of {look.budget} bytes: an MTU of {mtu}{' when sealed' if is_sealed else ''}."
     if look.budget < _NARROW:
