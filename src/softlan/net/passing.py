@@ -9,11 +9,12 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-async def in_passing_thread(function: Callable[[], _T]) -> _T:
-    """Call `function` in a thread of its own, and return or raise what it does.
+async def in_passing_thread(function: Callable[[], _T], name: str = "passing", linger: float = 0.0) -> _T:
+    """Call `function` in a thread of its own, called `name`, and return or raise what it does.
 
     That thread has ended by then; one that was kept for later calls, as `asyncio.to_thread` does, would keep its
-    capabilities as well (`host.privileges`). Neither who is cancelled meanwhile nor the program's end waits for it.
+    capabilities as well (`host.privileges`). Neither who is cancelled meanwhile nor the program's end waits for it
+    longer than `linger` seconds.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
@@ -36,10 +37,10 @@ async def in_passing_thread(function: Callable[[], _T]) -> _T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
             loop.call_soon_threadsafe(settle, result, fault)
 
-    thread = threading.Thread(target=run, name="passing", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
         return await future
     finally:
-        if not future.cancelled():
-            thread.join()  # it has nothing left to do
+        # It has nothing left to do, but for one that nobody waits for any more.
+        thread.join(linger if future.cancelled() else None)

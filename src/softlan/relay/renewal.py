@@ -7,7 +7,6 @@ import functools
 import importlib.util
 import random
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from softlan.errors import HostError, SoftlanError, UsageError
 from softlan.net.address import HostPort
+from softlan.net.passing import in_passing_thread
 from softlan.quic.trust import Credentials, load_credentials
 from softlan.relay.http01 import answering
 
@@ -22,7 +22,12 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 FIRST_RETRY, LAST_RETRY = 60.0, 6 * 3600.0  # seconds; doubling. Let's Encrypt forgives five failures an hour
 HTTP_PORT = HostPort("", 80)
 CALENDAR = 60.0  # seconds between two looks at the calendar, which somebody may set
-LINGER = 1.0  # seconds that the program's end waits for a thread that is at work
+LINGER = 1.0
+"""Seconds that the program's end waits for a thread that is at work.
+
+One that waits for an answer may be left to the system. One that is at work in OpenSSL, as it is for a while before
+that, must not be met there by OpenSSL's own clearing up at the process's exit, which ends in SIGSEGV.
+"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ class Renewal:
             answers: dict[str, bytes] = {}
             try:
                 async with answering(self._config.listen, answers):
-                    found = await _in_thread(functools.partial(self._obtain, self._config, answers))
+                    work = functools.partial(self._obtain, self._config, answers)
+                    found = await in_passing_thread(work, "acme", LINGER)
                 self._log.info("acme.obtained", name=self._config.name, days_left=found.days_left(_today()))
                 return found
             except Exception as error:  # the other side's answers go through a library: whatever comes of them
@@ -139,38 +145,3 @@ def _by_acme(config: AcmeConfig, answers: dict[str, bytes]) -> Credentials:
 
 def _today() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
-
-
-async def _in_thread(function: Callable[[], Credentials]) -> Credentials:
-    """As `asyncio.to_thread`, but the program's end does not wait for it; not long, at least.
-
-    A thread that waits for an answer may be left to the system. One that is at work in OpenSSL, as it is for a while
-    before that, must not be met there by OpenSSL's own clearing up at the process's exit, which ends in SIGSEGV.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Credentials] = loop.create_future()
-
-    def settle(result: Credentials | None, error: Exception | None) -> None:
-        if future.done():  # nobody waits any more
-            return
-        if result is not None:
-            future.set_result(result)
-        elif error is not None:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, fault = None, None
-        try:
-            result = function()
-        except Exception as error:  # for whoever waits
-            fault = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
-            loop.call_soon_threadsafe(settle, result, fault)
-
-    thread = threading.Thread(target=run, name="acme", daemon=True)
-    thread.start()
-    try:
-        return await future
-    except asyncio.CancelledError:
-        thread.join(LINGER)
-        raise
