@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from softlan.policy.rates import HEAVY, HEAVY_SECONDS, ClientRates, LanMacs, MemberRates
+from softlan.policy.rates import FLOOD, HEAVY, HEAVY_SECONDS, ClientRates, LanMacs, MemberRates
 from softlan.policy.rules import Policy
 from softlan.proto.drop import Action, DropReason
 from softlan.relay.limits import TokenBucket
@@ -161,6 +161,16 @@ def test_who_overdraws_heavily_is_borne_for_three_seconds(tick: float) -> None:
     borne = seconds_borne(MemberRates(Policy(), 0.0), 2 * HEAVY, tick=tick)
     assert borne is not None
     assert 3.0 <= borne <= 3 * (1.0 + tick)
+
+
+def test_a_flood_is_not_borne_at_all() -> None:
+    assert seconds_borne(MemberRates(Policy(), 0.0), 2 * FLOOD + 4, tick=0.5) == 0.5
+    member = MemberRates(Policy(), 0.0)
+    member.stop(DropReason.RATE_TOTAL, FLOOD, 0)
+    assert not member.overdraws(0.5)
+    member.stop(DropReason.RATE_TOTAL, 1, 0)
+    assert member.overdraws(0.5)
+    assert not member.overdraws(1.0)
 
 
 def test_who_is_stopped_less_is_borne_for_ever() -> None:

@@ -11,7 +11,7 @@ from tests.support.relay_fakes import QUIET, FakePort, Peer, RelayBench, mac, me
 from softlan.ctrl.messages import Disconnect, PeerLeft
 from softlan.obs.frame_log import FrameLog, FrameLogMode
 from softlan.policy.engine import PolicyEngine
-from softlan.policy.rates import HEAVY, LanMacs
+from softlan.policy.rates import FLOOD, HEAVY, LanMacs
 from softlan.policy.rules import Policy
 from softlan.proto.drop import DropReason
 from softlan.proto.overlay import Kind, encode
@@ -299,8 +299,28 @@ def test_who_overdraws_for_seconds_is_sent_away(is_sealed: bool, to: bytes) -> N
     assert quiet.read() == [PeerLeft(peer_id=peer_id, reason="protocol_error")]
     assert quiet.connection.closed is None
     [line] = room.log.named("session.overdrawn")
-    assert line == {"room": "den", "who": f"client {peer_id} ({'02:00:00:00:00:02'})", "seconds": 3}
+    assert line == {"room": "den", "who": f"client {peer_id} ({'02:00:00:00:00:02'})"}
     assert loud.session not in room.relay.sessions
+
+
+def test_a_flood_is_over_at_the_next_tick() -> None:
+    room = bench()
+    quiet, loud, start = room.join(1), room.join(2), room.now
+    flood(room, loud, mac(2), 6 * FLOOD, 60.0, BROADCAST)
+    assert loud.connection.closed is not None
+    assert room.now - start <= 1.0
+    assert quiet.connection.closed is None
+
+
+def test_who_sends_very_many_frames_that_have_no_place_in_the_room_goes_as_if_they_were_malformed() -> None:
+    room = bench()
+    quiet, loud = (room.join(number, seal=salt(number), room_token="t" * 43) for number in (1, 2))
+    plain = encode(Kind.ETHERNET, loud.peer_id, BROADCAST + mac(2) + GAME)
+    loud.send(*[plain] * 1000)
+    assert loud.connection.closed is None
+    loud.send(*[plain] * 100)
+    assert loud.connection.closed is not None
+    assert quiet.connection.closed is None
 
 
 def test_a_gateway_may_be_sent_away_too() -> None:

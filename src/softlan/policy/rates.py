@@ -10,6 +10,8 @@ HEAVY = 10_000.0
 like this: TCP slows down, and a scan that is so fast has found everyone long before."""
 HEAVY_SECONDS = 3
 """How many seconds in a row it may be one."""
+FLOOD = 50_000
+"""Frames within a second that are stopped of one member, and it goes at once: it could take most of a processor."""
 
 
 class MemberRates:
@@ -59,11 +61,14 @@ class MemberRates:
         self._stopped += frames
 
     def overdraws(self, now: float) -> bool:
-        """Tell whether so much had to be stopped for so long that the member had better go.
+        """Tell whether so much had to be stopped, or for so long, that the member had better go.
 
-        To be asked now and then; whole seconds are judged. Who comes back with these rates, and just goes on, goes
-        again after a second.
+        To be asked now and then; whole seconds are judged, but for a flood. Who comes back with these rates, and just
+        goes on, goes again after a second.
         """
+        if self._stopped > FLOOD:
+            self._stopped, self._judged = 0, now
+            return True
         elapsed = now - self._judged
         if elapsed >= 1.0:
             self._heavy = self._heavy + 1 if self._stopped > HEAVY * elapsed else 0

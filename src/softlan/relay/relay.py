@@ -21,7 +21,7 @@ from softlan.ctrl.messages import (
     Welcome,
 )
 from softlan.obs.frame_log import FrameLog
-from softlan.policy.rates import HEAVY_SECONDS, ClientRates, MemberRates
+from softlan.policy.rates import ClientRates, MemberRates
 from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
 from softlan.quic.connection import Connection
@@ -168,7 +168,7 @@ class Relay:
                 if member.allowance.overdraws(now):
                     overdrawn.append((switch.room, member))
         for room, member in overdrawn:
-            self.log.warning("session.overdrawn", room=room.name, who=member.describe(), seconds=HEAVY_SECONDS)
+            self.log.warning("session.overdrawn", room=room.name, who=member.describe())
             self._take_out(room, member, "protocol_error")
             self._end(member, "rate_limited")
         self.log.renew()

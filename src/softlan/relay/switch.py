@@ -41,6 +41,10 @@ _OTHER_KIND = {
 }
 
 
+_MISFITS = 32
+"""As many of these are as bad as one malformed datagram: an endpoint knows what its room is like, and sends none."""
+
+
 class Switch:
     """Forwards for one room of plain frames, by its policy."""
 
@@ -258,6 +262,8 @@ class Switch:
             ingress.counters.frames_in += 1
             ingress.counters.bytes_in += len(datagram) - HEADER_LENGTH
             self._drop(ingress, datagram, other[1], now)
+            if ingress.counters.drops[other[1]] % _MISFITS == 0:
+                ingress.malformed += 1
             return
         ingress.malformed += 1
         self._drop(ingress, datagram, DropReason.MALFORMED, now)
