@@ -80,7 +80,7 @@ def cut(directory: Path, who: str, kind: str, durations: Sequence[float] = DURAT
             sessions = [len(program.process.events("joined")) for program in party.programs]
             begun = time.monotonic()
             mends = [KINDS[kind](party, each) for each in WHO[who]]
-            time.sleep(max(0.0, begun + duration - time.monotonic()))
+            time.sleep(max(0.0, begun + duration - time.monotonic()))  # its length is the fault
             for mend in mends:
                 mend()
             mended = time.monotonic()

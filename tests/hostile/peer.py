@@ -15,6 +15,7 @@ from collections import Counter
 from typing import Any
 
 from aioquic import tls
+from aioquic.buffer import encode_uint_var as varint
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoContext, next_key_phase
@@ -24,16 +25,6 @@ Address = tuple[str, int]
 
 CONTROL = 0  # the client's first bidirectional stream
 PATIENCE = 5.0  # seconds for a handshake or a welcome; an attacker that is refused goes on without
-
-
-def varint(value: int) -> bytes:
-    """A number as RFC 9000, section 16, writes it."""
-    for size, prefix in ((1, 0), (2, 0x40), (4, 0x80), (8, 0xC0)):
-        if value < 1 << (8 * size - 2):
-            data = bytearray(value.to_bytes(size, "big"))
-            data[0] |= prefix
-            return bytes(data)
-    raise ValueError(f"{value} is too large")
 
 
 def stream_frame(stream: int, offset: int, data: bytes, *, fin: bool = False) -> bytes:

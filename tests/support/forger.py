@@ -11,6 +11,7 @@ import ssl
 import struct
 
 from aioquic import tls
+from aioquic.buffer import encode_uint_var as varint
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoContext
@@ -20,16 +21,6 @@ from tests.support.wire import RELAY, SERVER_NAME, WireSocket, World
 from softlan.net.address import SocketAddress
 
 ONE_RTT, HANDSHAKE, INITIAL = tls.Epoch.ONE_RTT, tls.Epoch.HANDSHAKE, tls.Epoch.INITIAL
-
-
-def varint(value: int) -> bytes:
-    """A number as RFC 9000, section 16, writes it."""
-    for size, prefix in ((1, 0), (2, 0x40), (4, 0x80), (8, 0xC0)):
-        if value < 1 << (8 * size - 2):
-            data = bytearray(value.to_bytes(size, "big"))
-            data[0] |= prefix
-            return bytes(data)
-    raise ValueError(f"{value} is too large")
 
 
 def crypto_frame(offset: int, data: bytes) -> bytes:

@@ -176,7 +176,7 @@ def kept_invitation(path: Path, text: str, run: "Runner | None" = None) -> Itera
     try:
         _write_protected(path, aside, text, run)
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too: whatever ended the block, what was there before is back; it is raised again
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
             if aside.exists():

@@ -32,7 +32,7 @@ async def in_passing_thread(function: Callable[[], _T], name: str = "passing", l
         fault: Exception | None = None
         try:
             result.append(function())
-        except Exception as error:  # for whoever waits
+        except Exception as error:  # raised to whoever waits, whatever it is: here nobody would hear of it
             fault = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
             loop.call_soon_threadsafe(settle, result, fault)

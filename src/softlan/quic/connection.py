@@ -195,7 +195,7 @@ class Connection(Gauges):
             self._backoff.rang(self._received, now)
         try:
             self._quic.handle_timer(now)
-        except Exception as error:  # see receive()
+        except Exception as error:  # what a peer's bytes have left in the library ends with this connection
             self.fail(f"protocol error: {error}", now)
         self._dispatch(now)
 
@@ -218,7 +218,7 @@ class Connection(Gauges):
             poll = self._lane.poll_transmit
             while (packet := poll(now)) is not None:
                 out.append(packet[0])
-        except Exception as error:  # see _packets()
+        except Exception as error:  # a packet that cannot be built leaves the connection of no use
             self.fail(f"cannot send: {error}", now)
             return
         if out:
@@ -274,7 +274,7 @@ class Connection(Gauges):
                     self._quic.receive_datagram(data, address, now)
                 else:
                     self._take_from_elsewhere(data, address, now)
-            except Exception as error:  # see receive()
+            except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
                 self.fail(f"protocol error: {error}", now, is_peers=True)
             self._dispatch(now)
             if not (self.established or self._is_client) and self._moving.bytes_received() > HANDSHAKE_BYTES:

@@ -54,6 +54,8 @@ class Switch:
         self._verdict = policy.verdict
         self._shortest = _MIN_ETHERNET
         self._flow_type = _IPV4
+        self._shortest_flow = _HEAD_END
+        self._looks_inside = True  # at the IP header of a client's frame, of a known flow too
         self._longest_flow = _FLOW_END + room.mtu  # untagged: a longer one may be a tagged frame, or a jumbo frame
 
     def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
@@ -65,9 +67,10 @@ class Switch:
         if left <= 0.0:
             allowance.strained = True
         flows = _NO_FLOWS if self._log.all else ingress.flows
-        rates, limit, longest = ingress.rates, ingress.budget, self._longest_flow
+        rates, limit, longest, shortest = ingress.rates, ingress.budget, self._longest_flow, self._shortest_flow
         if limit > longest:
             limit = longest
+        looks_inside = rates is not None and self._looks_inside
         frames = size = copies = 0
         target: Member | None = None
         sent = sent_size = 0  # to this target, not in its counters yet
@@ -75,10 +78,10 @@ class Switch:
         for datagram in datagrams:
             length = len(datagram)
             flow = flows.get(datagram[:_FLOW_END])
-            if flow is None or not _HEAD_END <= length <= limit:
+            if flow is None or not shortest <= length <= limit:
                 self._forward_other(ingress, datagram, now)
                 continue
-            if rates is not None:
+            if looks_inside:
                 first, total, fragment, protocol, source_port, destination_port = _ipv4_head(datagram, _FLOW_END)
                 if (
                     first != 0x45
@@ -91,13 +94,11 @@ class Switch:
                 ):
                     self._forward_other(ingress, datagram, now)
                     continue
-                if (reason := rates.unicast(length - HEADER_LENGTH, now)) is not None:
-                    frames += 1
-                    size += length
-                    self._drop(ingress, datagram, reason, now)
-                    continue
             frames += 1
             size += length
+            if rates is not None and (reason := rates.unicast(length - HEADER_LENGTH, now)) is not None:
+                self._drop(ingress, datagram, reason, now)
+                continue
             if flow is not target:
                 if target is not None:
                     target.counters.frames_out += sent
@@ -318,51 +319,5 @@ class SealedSwitch(Switch):
         self._shortest = _MIN_ETHERNET + SEAL_OVERHEAD
         self._flow_type = b""  # of any type
         self._longest_flow = _FLOW_END + SEAL_OVERHEAD + room.mtu
-
-    def forward(self, ingress: Member, datagrams: list[bytes], now: float) -> None:
-        """Take a burst from `ingress`, as `Switch.forward` does; a frame of a known flow needs no look inside."""
-        allowance = ingress.allowance
-        if allowance.strained:
-            datagrams = self._sifted(ingress, datagrams, now)
-        left = allowance.left = allowance.left - len(datagrams)
-        if left <= 0.0:
-            allowance.strained = True
-        flows = _NO_FLOWS if self._log.all else ingress.flows
-        rates, limit, longest, shortest = ingress.rates, ingress.budget, self._longest_flow, self._shortest
-        if limit > longest:
-            limit = longest
-        frames = size = copies = 0
-        target: Member | None = None
-        sent = sent_size = 0  # to this target, not in its counters yet
-        ingress.last_seen = now
-        for datagram in datagrams:
-            length = len(datagram)
-            flow = flows.get(datagram[:_FLOW_END])
-            if flow is None or not shortest <= length <= limit:
-                self._forward_other(ingress, datagram, now)
-                continue
-            frames += 1
-            size += length
-            if rates is not None and (reason := rates.unicast(length - HEADER_LENGTH, now)) is not None:
-                self._drop(ingress, datagram, reason, now)
-                continue
-            if flow is not target:
-                if target is not None:
-                    target.counters.frames_out += sent
-                    target.counters.bytes_out += sent_size
-                    copies += sent
-                    sent = sent_size = 0
-                target = flow
-                budget, send = target.budget, target.port.send_datagram
-            if length <= budget and send(datagram):
-                sent += 1
-                sent_size += length - HEADER_LENGTH
-            else:
-                self._undelivered(ingress, target, datagram, now)
-        if target is not None:
-            target.counters.frames_out += sent
-            target.counters.bytes_out += sent_size
-            self.room.forwarded += copies + sent
-            self.room.copies += copies + sent
-        ingress.counters.frames_in += frames
-        ingress.counters.bytes_in += size - HEADER_LENGTH * frames
+        self._shortest_flow = self._shortest
+        self._looks_inside = False
