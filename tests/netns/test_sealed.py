@@ -120,7 +120,7 @@ def test_nobody_but_the_endpoints_gets_to_see_what_is_said(game: Game) -> None:
     wait_for("the relay's record of them", all_there, AMPLE)
     record = forwarded()
     seen = b"\0".join(data for calls in record.values() for data in calls)
-    for name in ("Session.datagrams_received", "SealedSwitch.forward", "Connection.send_datagram"):
+    for name in ("Session.datagrams_received", "Switch.forward", "Connection.send_datagram"):
         ours = [data for data in record[name] if data[16:18] == TEST_TYPE]
         assert len(ours) >= 10, "the record has them"
         assert {len(data) for data in ours} == {4 + 14 + 8 + len(up) + 16}

@@ -12,7 +12,7 @@ from typing import Any
 from softlan.cli.main import run
 from softlan.quic.connection import Connection
 from softlan.relay.session import Session
-from softlan.relay.switch import SealedSwitch, Switch
+from softlan.relay.switch import Switch
 
 
 def main() -> int:
@@ -32,8 +32,7 @@ def main() -> int:
 
         record(Session, "stream_received", lambda session, data, end, now: [data])
         record(Session, "datagrams_received", lambda session, datagrams, now: datagrams)
-        for switch in (Switch, SealedSwitch):
-            record(switch, "forward", lambda switch, ingress, datagrams, now: datagrams)
+        record(Switch, "forward", lambda switch, ingress, datagrams, now: datagrams)
         record(Connection, "send_datagram", lambda connection, data: [data])
         record(Connection, "send_stream", lambda connection, data: [data])
         return run(sys.argv[2:])
