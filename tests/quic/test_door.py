@@ -257,7 +257,7 @@ def test_handshakes_that_come_and_go_leave_no_timers() -> None:
     assert_nothing_is_kept(server)
 
 
-@pytest.mark.parametrize("name", ["read_long_header", "QuicConnection", "accept"])
+@pytest.mark.parametrize("name", ["read_long_header", "Server", "accept"])
 def test_a_panic_at_the_door_costs_one_datagram(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     class Panic(BaseException):
         """As `pyo3_runtime.PanicException`, which is no Exception either."""

@@ -7,6 +7,7 @@ hellos by RFC 8446, sections 4.1.2, 4.1.3 and 4.2.8; the group is draft-ietf-tls
 from collections.abc import Iterator
 
 import pytest
+import qh3.tls
 from aioquic.buffer import Buffer
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
@@ -18,6 +19,7 @@ X25519MLKEM768 = 0x11EC
 CLIENT_SHARE = 1184 + 32  # an ML-KEM-768 encapsulation key, and an X25519 public key
 SERVER_SHARE = 1088 + 32  # a ciphertext, and a public key
 KEY_SHARE, SUPPORTED_VERSIONS = 51, 43
+TLS_1_3 = b"\x03\x04"
 CLIENT_HELLO, SERVER_HELLO = 1, 2
 
 
@@ -89,6 +91,23 @@ def client_shares(extension: bytes) -> dict[int, int]:
 
 @pytest.mark.parametrize("retry_above", [64, 0], ids=["at once", "after a Retry"])
 def test_both_sides_agree_on_the_hybrid_group(retry_above: int) -> None:
+    to_relay, to_client = hellos(retry_above)
+    assert client_shares(to_relay[KEY_SHARE])[X25519MLKEM768] == CLIENT_SHARE
+    chosen = Buffer(data=to_client[KEY_SHARE])
+    assert (chosen.pull_uint16(), chosen.pull_uint16()) == (X25519MLKEM768, SERVER_SHARE)
+    assert to_client[SUPPORTED_VERSIONS] == TLS_1_3
+
+
+def test_a_value_that_means_nothing_is_never_agreed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each side draws some for its lists (RFC 8701), and once in a while both draw the same."""
+    monkeypatch.setattr(qh3.tls, "_generate_grease_value", lambda: 0xEAEA)
+    to_relay, to_client = hellos()
+    assert to_relay[SUPPORTED_VERSIONS] == b"\4\xea\xea" + TLS_1_3
+    assert to_client[SUPPORTED_VERSIONS] == TLS_1_3
+
+
+def hellos(retry_above: int = 64) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """The extensions of a ClientHello, and of the ServerHello that answers it."""
     world = World()
     world.serve(retry_above=retry_above)
     ways: dict[bool, list[bytes]] = {True: [], False: []}
@@ -106,10 +125,7 @@ def test_both_sides_agree_on_the_hybrid_group(retry_above: int) -> None:
     first_cid = ways[True][0][6:14]
     to_relay = extensions(crypto_data(ways[True], by_client=True, first_cid=first_cid), CLIENT_HELLO)
     to_client = extensions(crypto_data(ways[False], by_client=False, first_cid=first_cid), SERVER_HELLO)
-    assert client_shares(to_relay[KEY_SHARE])[X25519MLKEM768] == CLIENT_SHARE
-    chosen = Buffer(data=to_client[KEY_SHARE])
-    assert (chosen.pull_uint16(), chosen.pull_uint16()) == (X25519MLKEM768, SERVER_SHARE)
-    assert to_client[SUPPORTED_VERSIONS] == b"\x03\x04", "TLS 1.3"
+    return to_relay, to_client
 
 
 def _token(data: bytes) -> bytes:

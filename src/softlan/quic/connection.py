@@ -36,6 +36,7 @@ from softlan.quic.ledger import (
     PROVEN_CHUNK,
     RETIRED,
     STREAM_BYTE,
+    UNASKED_AT_ONCE,
     Account,
 )
 from softlan.quic.moving import PATH_LOST, Moving, Packets
@@ -77,7 +78,7 @@ class Connection(Gauges):
         self._account: Account | None = None
         self._received = 0  # packets since the handshake, more or less
         self._delivered = 0  # bytes of them that were of use
-        self._queued = 0  # datagrams that went the other way
+        self._queued = self._flushed = 0  # datagrams that went the other way; and how many of them at the last flush
         self._audit_at = AUDIT_EVERY
         self._proven_at = PROVEN
         self._backoff = Backoff()
@@ -95,6 +96,7 @@ class Connection(Gauges):
             return False
         if self._outbox.holds:
             self._outbox.held.append(data)
+            self._queued += 1
             return True
         try:
             self._lane.send_datagram(data)
@@ -214,9 +216,10 @@ class Connection(Gauges):
                 send([data for data, _ in group], address)
             return
         out: list[bytes] = []
+        most = self._most_packets()
         try:
             poll = self._lane.poll_transmit
-            while (packet := poll(now)) is not None:
+            while len(out) < most and (packet := poll(now)) is not None:
                 out.append(packet[0])
         except Exception as error:  # a packet that cannot be built leaves the connection of no use
             self.fail(f"cannot send: {error}", now)
@@ -225,6 +228,8 @@ class Connection(Gauges):
             self._packets_sent += len(out)
             if self._packets_sent >= self._outbox.look_at:
                 self._look(now)
+            if len(out) == most:
+                self._look_at_answers(now)
             send(out, self.address)
 
     def fail(self, reason: str, now: float, cause: CloseCause = CloseCause.ERROR, *, is_peers: bool = False) -> None:
@@ -303,7 +308,8 @@ class Connection(Gauges):
         if self._account is None or self._told:
             return
         came = self._moving.bytes_received()
-        if self._account.is_overdrawn(self._received, self._delivered, self._queued, came, now):
+        sent = self._packets_sent
+        if self._account.is_overdrawn(self._received, self._delivered, self._queued, sent, came, now):
             self.fail(NO_USE, now, is_peers=True)
 
     def _dispatch(self, now: float) -> None:
@@ -371,8 +377,9 @@ class Connection(Gauges):
         """What is to be sent now, with its destinations; nothing once it is finished."""
         if self.finished:
             return []
+        most = self._most_packets()
         try:
-            out, arrived = self._outbox.collect(now)
+            out, arrived = self._outbox.collect(now, most)
         except Exception as error:  # a packet that cannot be built leaves the connection of no use
             if self._outbox.failed:
                 self.finished = True  # not even for a goodbye
@@ -387,7 +394,20 @@ class Connection(Gauges):
         self._is_plain = self.established and self._outbox.is_idle and not self._closing
         if self._packets_sent >= self._outbox.look_at or self._outbox.is_deaf:
             self._look(now)
+        if len(out) >= most:
+            self._look_at_answers(now)
         return out
+
+    def _most_packets(self) -> int:
+        """How many packets may be sent now before `_look_at_answers`: one for each DATAGRAM, and some."""
+        fresh, self._flushed = self._queued - self._flushed, self._queued
+        return fresh + UNASKED_AT_ONCE
+
+    def _look_at_answers(self, now: float) -> None:
+        """The library has more to send than it was asked for: see whether the peer can pay for that (`ledger`)."""
+        self._audit(now)
+        if not self.finished:
+            self._owner.mark_dirty(self)
 
     def _look(self, now: float) -> None:
         """Every so many packets, and while the peer is deaf: `Outbox.look`."""

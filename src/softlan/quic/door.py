@@ -21,6 +21,7 @@ from softlan.quic.configuration import (
 from softlan.quic.connection import Connection
 from softlan.quic.crowd import Caps, Crowd, network_of
 from softlan.quic.handler import Handler
+from softlan.quic.inside import Server
 from softlan.quic.retry import RetryTokens
 from softlan.quic.trust import Credentials
 from softlan.quic.udp import widest_payload
@@ -161,7 +162,7 @@ class Door:
         if not is_open:
             return LATER
         size = widest_payload(address) if len(data) >= _WIDE_INITIAL else MIN_UDP_PAYLOAD
-        return QuicConnection(
+        return Server(
             configuration=self._configurations[size],
             original_destination_connection_id=original,
             retry_source_connection_id=retry,

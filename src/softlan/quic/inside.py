@@ -51,6 +51,8 @@ IDLE_EVENTS = frozenset(
 """What the core tells and nobody needs. A peer can provoke hundreds of them with one packet."""
 
 
+TLS_1_3 = 0x0304  # RFC 8446, section 4.2.1
+
 REPEATS = "loss_detection"
 """The name of the timer that repeats what was not acknowledged (RFC 9002, section 6.2)."""
 
@@ -163,6 +165,15 @@ def lane(quic: QuicConnection) -> Lane:
     return core if _IS_KNOWN and core is not None else _PublicLane(quic)
 
 
+def packets(quic: QuicConnection, now: float, most: int) -> list[tuple[bytes, SocketAddress]]:
+    """Up to `most` of the packets that are to be sent now, each with its destination."""
+    poll = lane(quic).poll_transmit
+    out: list[tuple[bytes, SocketAddress]] = []
+    while len(out) < most and (packet := poll(now)) is not None:
+        out.append((packet[0], packet[1]))
+    return out
+
+
 def put_back(quic: QuicConnection, event: tuple[Any, ...]) -> None:
     """Let the library deal with an event that was drawn from the lane, and with all behind it."""
     if not _IS_KNOWN:
@@ -220,6 +231,22 @@ class _PutBack:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
+
+
+class Server(QuicConnection):  # type: ignore[misc]  # the library's classes are untyped
+    """A server's side of a connection, which chooses TLS 1.3 and never a value that only looks like a version.
+
+    The library puts one of 16 such values (GREASE, RFC 8701) first in its list of versions, whichever side it is. So
+    in every 16th handshake with itself it would find that one in both lists and choose it, which a server must not do
+    (section 3.2), and for which a stricter client hangs up (section 3.1).
+    """
+
+    def _create_tls(self, remote_source_cid: bytes | None) -> Any:
+        bridge = super()._create_tls(remote_source_cid)
+        versions = getattr(getattr(bridge, "tls", None), "_supported_versions", None)
+        if versions:
+            versions[:] = [TLS_1_3]
+        return bridge
 
 
 class Gone(QuicConnection):  # type: ignore[misc]  # the library's classes are untyped

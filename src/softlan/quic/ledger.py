@@ -6,8 +6,9 @@ complaints without end. The library tells of few of these, and bounds not all. B
 are neither a DATAGRAM nor something new on the control stream. An honest peer has little else to say. It
 acknowledges what it got, in proportion to that; now and then it probes its path, or repeats what was lost.
 
-So such bytes are an expense. It is paid from an account that fills up with what the peer was sent, and slowly with
-time. Who overdraws it is sent away.
+So such bytes are an expense, and so are packets that it made us send without need: the library answers each challenge
+with one of its own, and 120 fit a packet. Both are paid from an account that fills up with what the peer was sent, and
+slowly with time. Who overdraws it is sent away.
 
 The library also keeps a record of each packet until it is acknowledged or lost, and it is lost only when a later one
 is acknowledged. From a peer that acknowledges nothing, DATAGRAMs are kept away until it does.
@@ -31,6 +32,9 @@ PROVEN_AUDIT_EVERY = 64
 CREDIT = 64 * 1024  # bytes at the start, and the most that is saved up: full packets to find out what the path carries
 CREDIT_A_SECOND = 1024.0
 CREDIT_A_DATAGRAM = 160.0  # that it was sent: an acknowledgement of 64 ranges is about as long
+UNASKED_PACKET = 256  # bytes that one counts for which we sent though nothing was queued and nothing came
+UNASKED_SLACK = 512  # packets that were queued or acknowledged, and counted, before they left
+UNASKED_AT_ONCE = 64  # packets that the library may add to what was queued, before the account is looked at
 
 LOOK_EVERY = 1024  # packets sent between two looks at what is unacknowledged
 MAX_UNACKNOWLEDGED = 4096  # packets: 5.7 MB on their way, 60,000 a second with a round trip of 68 ms
@@ -48,24 +52,29 @@ DEAF = "nothing was acknowledged"
 class Account:
     """What one peer may send beside DATAGRAMs and the control stream."""
 
-    __slots__ = ("_balance", "_delivered", "_path_bytes", "_queued", "_received", "_since")
+    __slots__ = ("_balance", "_delivered", "_path_bytes", "_queued", "_received", "_sent", "_since", "_unasked")
 
     def __init__(self, path_bytes: int, now: float) -> None:
         self._balance = float(CREDIT)
         self._since = now
-        self._received = self._delivered = self._queued = 0
+        self._received = self._delivered = self._queued = self._sent = self._unasked = 0
         self._path_bytes = path_bytes
 
-    def is_overdrawn(self, received: int, delivered: int, queued: int, path_bytes: int, now: float) -> bool:
+    def is_overdrawn(self, received: int, delivered: int, queued: int, sent: int, path_bytes: int, now: float) -> bool:
         """Book what happened since the last call. All are totals since the handshake.
 
-        `received` packets came, and of their frames `delivered` bytes were of use; `queued` DATAGRAMs went the other
-        way; `path_bytes` is what the library counts of authentic, new packets, anew for each path.
+        `received` packets came, and of their frames `delivered` bytes were of use. `queued` DATAGRAMs went the other
+        way (stream data counts by the packet), and `sent` packets in all. `path_bytes` is what the library counts of
+        authentic, new packets, anew for each path.
         """
         expense = path_bytes - self._path_bytes - (delivered - self._delivered)
         expense -= PACKET_OVERHEAD * (received - self._received)
         if path_bytes < self._path_bytes:  # the peer has just moved
             expense = 0
+        # One for each DATAGRAM, and an acknowledgement for each packet, are as it should be.
+        unasked = self._unasked + (sent - self._sent) - (queued - self._queued) - (received - self._received)
+        expense += UNASKED_PACKET * max(0, unasked)
+        self._unasked, self._sent = min(0, max(-UNASKED_SLACK, unasked)), sent
         income = (queued - self._queued) * CREDIT_A_DATAGRAM + (now - self._since) * CREDIT_A_SECOND
         self._since, self._path_bytes = now, path_bytes
         self._received, self._delivered, self._queued = received, delivered, queued

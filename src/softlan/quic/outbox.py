@@ -84,9 +84,10 @@ class Outbox:
         self.early += early
         self.holds = True
 
-    def collect(self, now: float) -> tuple[Packets, SocketAddress | None]:
+    def collect(self, now: float, most: int) -> tuple[Packets, SocketAddress | None]:
         """What is to be sent now, with its destinations; and the peer's new address if it has arrived there.
 
+        With `most` packets or more there is something left, for the next call.
         Raises what the library raises when a packet cannot be built; the next call is then for the goodbye.
         """
         quic, moving = self._quic, self.moving
@@ -95,7 +96,9 @@ class Outbox:
         out, self.early = self.early, []
         arrived = None
         if not self.failed:
-            out += quic.datagrams_to_send(now)
+            out += inside.packets(quic, now, most)
+            if len(out) >= most and self.goodbye is None:
+                return out, None
             if self.written:
                 # Only when no DATAGRAM is queued: with both waiting, and the window full, the library sends nothing at
                 # all, not even acknowledgements. Two sides that do so at once wait for each other.
@@ -105,7 +108,7 @@ class Outbox:
                 except Exception:  # the peer has asked us to stop (RFC 9000, section 3.5)
                     self.early = out
                     raise
-                out += quic.datagrams_to_send(now)
+                out += inside.packets(quic, now, most)
         if self.goodbye is not None:
             if moving.target is None and not self.failed:
                 out += self._release(now)
