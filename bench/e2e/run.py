@@ -25,14 +25,14 @@ from bench.e2e.measure import Measurement
 from bench.e2e.peers.base import Peer
 from bench.e2e.peers.limits import Bridge, Vxlan
 from bench.e2e.peers.others import Fastd, N2n, OpenVpn, OpenVpnBuffers, Tinc
-from bench.e2e.peers.party import Softlan, SoftlanGuarded, SoftlanOpen
+from bench.e2e.peers.party import Softlan, SoftlanGuarded, SoftlanOpen, SoftlanPlain
 from bench.e2e.peers.softether import SoftEther
 from bench.e2e.report import Result
 from softlan.demo.netns import Lab, sweep
 from softlan.errors import HostError, SoftlanError
 
 PEERS: tuple[type[Peer], ...] = (Softlan, OpenVpn, OpenVpnBuffers, Fastd, Tinc, N2n, SoftEther, Vxlan, Bridge)
-VARIANTS: tuple[type[Peer], ...] = (SoftlanGuarded, SoftlanOpen)
+VARIANTS: tuple[type[Peer], ...] = (SoftlanPlain, SoftlanGuarded, SoftlanOpen)
 """Only when they are asked for by name."""
 _QUICK = 1 / 3
 
