@@ -42,3 +42,17 @@ def test_who_gets_no_answer_right_after_the_handshake_does_not_shout() -> None:
     world.wire.taps.clear()
     world.run(lambda: client.connection._quic._handshake_confirmed, within=10 * LONGEST)
     assert (client.end, server.end) == (None, None)
+
+
+def test_a_timer_that_is_not_due_has_not_rung() -> None:
+    """A breath's end, say, is looked at by the same call."""
+    world = World(Link(latency=0.005))
+    client, _ = world.pair()
+    world.run(within=1)
+    connection = client.connection
+    connection.send_datagram(b"frame")
+    connection._owner.flush(world.now)  # type: ignore[attr-defined]
+    due = connection.deadline()
+    for _ in range(6):
+        connection.handle_timer(world.now)
+    assert connection.deadline() == due

@@ -97,6 +97,27 @@ def test_a_burst_of_them_waits_in_line_and_those_inside_do_not() -> None:
     assert server.next_deadline() is not None
 
 
+def test_who_waits_is_not_overtaken_by_who_comes_when_the_door_opens() -> None:
+    world = World()
+    server = world.serve(retry_above=1000)
+    endpoint, first = server.endpoint, first_datagram()
+
+    def come(number: int) -> tuple[str, int]:
+        data = first[:6] + next(_NUMBERS).to_bytes(8, "big") + first[14:]
+        address = (f"203.{number}.113.1", 1024)
+        server.sock.inbox.append((data, address))
+        return address
+
+    waiting = [come(number) for number in range(2 * BEGIN_AT_ONCE)][-1]
+    endpoint.receive(world.now)
+    assert not any(connection.address == waiting for connection in endpoint.connections)
+    for number in range(BEGIN_AT_ONCE):
+        come(100 + number)
+    endpoint.receive(world.now + BEGIN_EVERY)
+    assert any(connection.address == waiting for connection in endpoint.connections)
+    assert len(endpoint._line) == BEGIN_AT_ONCE
+
+
 def test_the_line_is_no_longer_than_it_may_be() -> None:
     world = World()
     server = world.serve(retry_above=1000)

@@ -99,6 +99,32 @@ def test_a_storm_in_one_burst_is_over_before_the_burst_is(name: str) -> None:
     assert connection._received < 160
 
 
+@pytest.mark.parametrize("name", ["challenges", "padding", "other streams, begun and ended"])
+def test_noise_and_copies_do_not_pay_for_a_storm(name: str) -> None:
+    """Whoever knows a connection ID can send both, as many as they like."""
+    world, server, forger, peer = joined()
+    sent = server.sock.counters.datagrams_out
+    copy = forger.packet(b"\1")
+    noise = copy[:9] + bytes(20)
+    for number in range(200):
+        burst = [forger.packet(STORMS[name](number)), *[noise, copy] * 80]
+        peer.connection.receive(burst, forger.sock.public, world.now)
+        server.endpoint.mark_dirty(peer.connection)
+        server.endpoint.flush(world.now)
+        if peer.end is not None:
+            break
+    assert peer.end == (CloseCause.ERROR, NO_USE)
+    assert server.sock.counters.datagrams_out - sent < 1000
+
+
+def test_noise_and_copies_end_nobody() -> None:
+    world, _, forger, peer = joined()
+    copy = forger.packet(b"\1")
+    for _ in range(100):
+        peer.connection.receive([copy[:9] + bytes(20), copy] * 80, forger.sock.public, world.now)
+    assert peer.end is None
+
+
 @pytest.mark.parametrize("writes", [False, True], ids=["alone", "with a message for the peer"])
 def test_answers_to_a_burst_of_challenges_are_few(writes: bool) -> None:
     """The library has 40 times as many ready as packets came."""

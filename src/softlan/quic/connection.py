@@ -22,7 +22,7 @@ from softlan.quic.backoff import Backoff
 from softlan.quic.configuration import MIN_UDP_PAYLOAD
 from softlan.quic.gauges import Gauges
 from softlan.quic.handler import GONE, CloseCause, CloseCode, Handler, Owner
-from softlan.quic.inside import IDLE_EVENTS, REPEATS, Ending
+from softlan.quic.inside import ACCEPTED, IDLE_EVENTS, REPEATS, Ending
 from softlan.quic.ledger import (
     AUDIT_EVERY,
     CHUNK,
@@ -76,7 +76,7 @@ class Connection(Gauges):
         self._is_plain = False  # nothing but packets to send: no handshake, move, breath or end under way
         self._has_strayed = False
         self._account: Account | None = None
-        self._received = 0  # packets since the handshake, more or less
+        self._received = 0  # packets that were authentic and new: noise and copies pay for nothing (`ledger`)
         self._delivered = 0  # bytes of them that were of use
         self._queued = self._flushed = 0  # datagrams that went the other way; and how many of them at the last flush
         self._audit_at = AUDIT_EVERY
@@ -153,12 +153,13 @@ class Connection(Gauges):
             chunk = datagrams if count <= size else datagrams[start : start + size]
             start += size
             has_more = False
+            report = None
             try:
                 if len(chunk) == 1:
                     data = chunk[0]
-                    lane.receive_datagram(data, address, now, len(data))
+                    report = lane.receive_datagram(data, address, now, len(data))
                 else:
-                    lane.receive_many_datagrams(chunk, address, now)
+                    report = lane.receive_many_datagrams(chunk, address, now)
                 next_event = lane.next_event
                 while (event := next_event()) is not None:
                     if event[0] == "datagram":
@@ -170,7 +171,7 @@ class Connection(Gauges):
             except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
                 self.fail(f"protocol error: {error}", now, is_peers=True)
                 has_more = True
-            self._received += len(chunk)
+            self._received += len(chunk) if report is None else report[ACCEPTED]
             if has_more or self._received >= self._audit_at or start >= count:
                 fresh = burst[counted:] if counted else burst
                 self._delivered += sum(map(len, fresh)) + DATAGRAM_FRAME * len(fresh)
@@ -193,7 +194,7 @@ class Connection(Gauges):
         if self._moving.target is not None and now >= self._moving.until and not self._told:
             self.fail(PATH_LOST, now, CloseCause.TIMEOUT)
         found = self._lane.get_timer()
-        if found is not None and found[0] == REPEATS:
+        if found is not None and found[0] == REPEATS and found[1] <= now:
             self._backoff.rang(self._received, now)
         try:
             self._quic.handle_timer(now)
@@ -274,6 +275,7 @@ class Connection(Gauges):
         if address != self.address and (self._is_client or not self.established):
             return  # RFC 9000, section 9: a server stays where it is, and nobody moves during the handshake
         for data in datagrams:
+            before = self._moving.bytes_received()
             try:
                 if address == self.address:
                     self._quic.receive_datagram(data, address, now)
@@ -284,7 +286,7 @@ class Connection(Gauges):
             self._dispatch(now)
             if not (self.established or self._is_client) and self._moving.bytes_received() > HANDSHAKE_BYTES:
                 self.abandon("the handshake was too long", now)
-            self._received += 1
+            self._received += self._moving.bytes_received() != before
             if self._received >= self._audit_at:
                 self._audit(now)
             if self._told:

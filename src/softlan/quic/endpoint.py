@@ -90,6 +90,8 @@ class Endpoint:
         received = self.sock.recv()
         if not received:
             return False
+        if self._line:
+            self._admit(now)  # who waits comes before who comes now
         if len(received) == 1:
             data, address = received[0]
             connection = self._by_cid.get(data[1:_SHORT_HEADER_END])

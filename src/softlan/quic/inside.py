@@ -1,4 +1,4 @@
-"""Looks behind qh3's public API: what a connection's core knows of its state and path.
+"""What has to be done behind qh3's public API: looks at a connection's state and path, the lane, TLS 1.3 alone.
 
 Each has a fallback, so that a library that changes inside costs a refinement and not a session.
 """
@@ -25,6 +25,15 @@ _IS_KNOWN = hasattr(QuicConnection, "_drain_core") and all(
 )
 """Whether the core can be driven directly."""
 
+TLS_1_3 = 0x0304
+"""The version that QUIC is made for (RFC 8446, section 4.2.1; RFC 9001, section 4.2)."""
+
+Report = tuple[int, int, int, int, int, int]
+"""What became of datagrams that the core was given: how many, their bytes, and of the packets in them how many were
+authentic and new, how many copies, and how many neither; the last is of no use here."""
+ACCEPTED = 2
+"""The packets in it that were authentic and new."""
+
 
 class Ending(enum.Enum):
     """How a connection ends that has not ended yet (RFC 9000, section 10.2)."""
@@ -50,8 +59,6 @@ IDLE_EVENTS = frozenset(
 )
 """What the core tells and nobody needs. A peer can provoke hundreds of them with one packet."""
 
-
-TLS_1_3 = 0x0304  # RFC 8446, section 4.2.1
 
 REPEATS = "loss_detection"
 """The name of the timer that repeats what was not acknowledged (RFC 9002, section 6.2)."""
@@ -140,10 +147,10 @@ class Lane(Protocol):
     The public calls do the same and make an object of each packet and payload, which is half of what one costs.
     """
 
-    def receive_datagram(self, data: bytes, address: SocketAddress, now: float, size: int, /) -> object:
+    def receive_datagram(self, data: bytes, address: SocketAddress, now: float, size: int, /) -> Report | None:
         """Take one UDP datagram of `size` bytes."""
 
-    def receive_many_datagrams(self, datagrams: list[bytes], address: SocketAddress, now: float, /) -> object:
+    def receive_many_datagrams(self, datagrams: list[bytes], address: SocketAddress, now: float, /) -> Report | None:
         """Take several of one sender."""
 
     def next_event(self) -> tuple[Any, ...] | None:
