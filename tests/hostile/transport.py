@@ -8,6 +8,7 @@ from aioquic import tls
 from tests.hostile.attack import Field, attack
 from tests.hostile.peer import CONTROL, Peer, stream_frame, varint
 
+SHORT_HEADER = 1 + 8  # bytes before the packet number
 PACKETS = 64  # made by hand between two looks at what the relay says
 
 
@@ -147,6 +148,19 @@ def acks_of_nothing(field: Field) -> None:
 def path_challenges(field: Field) -> None:
     challenges = b"".join(b"\x1a" + struct.pack(">Q", number) for number in range(120))
     _storm(field, lambda peer: challenges)
+
+
+@attack("the same, and before each packet 80 datagrams of noise to the same connection", variant=True)
+def path_challenges_in_noise(field: Field) -> None:
+    challenges = b"".join(b"\x1a" + struct.pack(">Q", number) for number in range(120))
+
+    def frames(peer: Peer) -> bytes:
+        head = peer.packet(b"\1")[:SHORT_HEADER]
+        for _ in range(80):
+            field.sent["noise"] += peer.send(head + bytes(20))
+        return challenges
+
+    _storm(field, frames)
 
 
 @attack("CRYPTO frames after the handshake, with gaps", variant=True)
