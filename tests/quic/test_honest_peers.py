@@ -41,9 +41,8 @@ def assert_in_credit(*sides: Recorder, of: float = 0.8) -> None:
     """Nobody was ended, nor near it."""
     for side in sides:
         assert side.end is None
-        account = side.connection._account
-        assert account is not None
-        assert account._balance > of * CREDIT
+        assert side.connection._ledger.is_open
+        assert side.connection._ledger._balance > of * CREDIT
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -96,7 +96,7 @@ def test_a_storm_in_one_burst_is_over_before_the_burst_is(name: str) -> None:
     connection = peer.connection
     connection.receive(packets, forger.sock.public, world.now)
     assert peer.end is not None
-    assert connection._received < 160
+    assert connection._ledger.received < 160
 
 
 @pytest.mark.parametrize("name", ["challenges", "padding", "other streams, begun and ended"])
@@ -147,7 +147,7 @@ def test_retiring_connection_ids_is_bounded_by_their_number() -> None:
     packets = [forger.packet(frames(number)) for number in range(32)]
     peer.connection.receive(packets, forger.sock.public, forger.world.now)
     assert peer.end == (CloseCause.ERROR, RETIRED)
-    assert peer.connection._retired <= 300 * 4
+    assert peer.connection._ledger._retired <= 300 * 4
 
 
 def test_what_the_peer_is_told_is_what_it_did() -> None:

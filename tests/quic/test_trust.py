@@ -1,5 +1,6 @@
 """Certificates: made, kept, pinned, and refused with a line that helps."""
 
+import base64
 import datetime
 import subprocess
 from collections.abc import Callable
@@ -311,6 +312,33 @@ def test_what_a_certificate_says_of_itself(tmp_path: Path) -> None:
     assert not made.holds(end)
     assert not made.holds(NOW - datetime.timedelta(days=2))
     assert "PRIVATE" not in repr(made), "a key is not to end in a log"
+
+
+UNKNOWN = bytes.fromhex("06032a0304")
+"""An algorithm that nobody has heard of: object identifier 1.2.3.4."""
+
+
+@pytest.mark.parametrize("part", ["certificate", "key"])
+def test_a_kind_of_key_that_nobody_knows_is_refused(tmp_path: Path, part: str) -> None:
+    made = development_credentials(tmp_path / "state", NAME, NOW)
+    (tmp_path / "chain.pem").write_bytes(made.chain)
+    (tmp_path / "key.pem").write_bytes(made.key)
+    if part == "key":
+        # PKCS #8 (RFC 5208, section 5): version 0, the algorithm, no key to speak of.
+        write_pem(
+            tmp_path / "key.pem", "PRIVATE KEY", bytes.fromhex("300e0201003005") + UNKNOWN + bytes.fromhex("04020500")
+        )
+    else:
+        ec_key = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey (RFC 5480, section 2.1.1)
+        other = bytes.fromhex("06072a030405060708")
+        assert made.leaf_der.count(ec_key) == 1
+        write_pem(tmp_path / "chain.pem", "CERTIFICATE", made.leaf_der.replace(ec_key, other))
+    with pytest.raises(UsageError, match=r"^endpoints do not offer the kind of key in .*; use an EC P-256 or RSA key$"):
+        load_credentials(tmp_path / "chain.pem", tmp_path / "key.pem")
+
+
+def write_pem(path: Path, label: str, der: bytes) -> None:
+    path.write_text(f"-----BEGIN {label}-----\n{base64.encodebytes(der).decode()}-----END {label}-----\n")
 
 
 def test_credentials_that_do_not_belong_together_are_refused(openssl: OpenSsl, tmp_path: Path) -> None:

@@ -23,22 +23,7 @@ from softlan.quic.configuration import MIN_UDP_PAYLOAD
 from softlan.quic.gauges import Gauges
 from softlan.quic.handler import GONE, CloseCause, CloseCode, Handler, Owner
 from softlan.quic.inside import ACCEPTED, IDLE_EVENTS, REPEATS, Ending
-from softlan.quic.ledger import (
-    AUDIT_EVERY,
-    CHUNK,
-    DATAGRAM_FRAME,
-    DEAF,
-    HANDSHAKE_BYTES,
-    MAX_RETIRED,
-    NO_USE,
-    PROVEN,
-    PROVEN_AUDIT_EVERY,
-    PROVEN_CHUNK,
-    RETIRED,
-    STREAM_BYTE,
-    UNASKED_AT_ONCE,
-    Account,
-)
+from softlan.quic.ledger import DATAGRAM_FRAME, DEAF, HANDSHAKE_BYTES, NO_USE, RETIRED, STREAM_BYTE, Ledger
 from softlan.quic.moving import PATH_LOST, Moving, Packets
 from softlan.quic.outbox import CONTROL_STREAM, Outbox
 
@@ -75,15 +60,8 @@ class Connection(Gauges):
         self._end_by: float | None = None
         self._is_plain = False  # nothing but packets to send: no handshake, move, breath or end under way
         self._has_strayed = False
-        self._account: Account | None = None
-        self._received = 0  # packets that were authentic and new: noise and copies pay for nothing (`ledger`)
-        self._delivered = 0  # bytes of them that were of use
-        self._queued = self._flushed = 0  # datagrams that went the other way; and how many of them at the last flush
-        self._audit_at = AUDIT_EVERY
-        self._proven_at = PROVEN
+        self._ledger = Ledger()
         self._backoff = Backoff()
-        self._packets_sent = 0
-        self._retired = 0  # connection IDs
 
     # What a handler calls
 
@@ -96,7 +74,7 @@ class Connection(Gauges):
             return False
         if self._outbox.holds:
             self._outbox.held.append(data)
-            self._queued += 1
+            self._ledger.queued += 1
             return True
         try:
             self._lane.send_datagram(data)
@@ -104,7 +82,7 @@ class Connection(Gauges):
             raise
         except BaseException:  # the library's kinds, and a panic of its core: larger than the peer takes, about to end
             return False
-        self._queued += 1
+        self._ledger.queued += 1
         if not self.dirty:
             self._owner.mark_dirty(self)
         return True
@@ -114,7 +92,7 @@ class Connection(Gauges):
         if self._closing:
             return
         self._outbox.written += data
-        self._queued += 1 + len(data) // MIN_UDP_PAYLOAD
+        self._ledger.queued += 1 + len(data) // MIN_UDP_PAYLOAD
         self._outbox.breath.wrote()
         self._is_plain = False
         if not self.dirty:
@@ -144,12 +122,12 @@ class Connection(Gauges):
         if self._has_strayed:
             self._has_strayed = False
             self._moving.heard_at_home()
-        lane = self._lane
+        lane, ledger = self._lane, self._ledger
         burst: list[bytes] = []
         start = counted = 0
         count = len(datagrams)
         while start < count:
-            size = CHUNK if self._received < self._proven_at else PROVEN_CHUNK
+            size = ledger.chunk
             chunk = datagrams if count <= size else datagrams[start : start + size]
             start += size
             has_more = False
@@ -171,16 +149,17 @@ class Connection(Gauges):
             except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
                 self.fail(f"protocol error: {error}", now, is_peers=True)
                 has_more = True
-            self._received += len(chunk) if report is None else report[ACCEPTED]
-            if has_more or self._received >= self._audit_at or start >= count:
+            ledger.received += len(chunk) if report is None else report[ACCEPTED]
+            is_due = ledger.is_due
+            if has_more or is_due or start >= count:
                 fresh = burst[counted:] if counted else burst
-                self._delivered += sum(map(len, fresh)) + DATAGRAM_FRAME * len(fresh)
+                ledger.delivered += sum(map(len, fresh)) + DATAGRAM_FRAME * len(fresh)
                 counted = len(burst)
                 if has_more:
                     self._deliver(burst, now)
                     burst, counted = [], 0
                     self._dispatch(now)
-                if self._received >= self._audit_at:
+                if is_due:
                     self._audit(now)
                 if self._told:
                     break
@@ -195,7 +174,7 @@ class Connection(Gauges):
             self.fail(PATH_LOST, now, CloseCause.TIMEOUT)
         found = self._lane.get_timer()
         if found is not None and found[0] == REPEATS and found[1] <= now:
-            self._backoff.rang(self._received, now)
+            self._backoff.rang(self._ledger.received, now)
         try:
             self._quic.handle_timer(now)
         except Exception as error:  # what a peer's bytes have left in the library ends with this connection
@@ -207,7 +186,7 @@ class Connection(Gauges):
         found = self._lane.get_timer()
         timer = None if found is None else found[1]
         if found is not None and found[0] == REPEATS:
-            timer = self._backoff.put_off(found[1], self._received)
+            timer = self._backoff.put_off(found[1], self._ledger.received)
         return self._outbox.deadline(timer) if self._end_by is None else min(timer or self._end_by, self._end_by)
 
     def transmit(self, now: float, send: Callable[[list[bytes], SocketAddress], None]) -> None:
@@ -217,7 +196,7 @@ class Connection(Gauges):
                 send([data for data, _ in group], address)
             return
         out: list[bytes] = []
-        most = self._most_packets()
+        most = self._ledger.burst()
         try:
             poll = self._lane.poll_transmit
             while len(out) < most and (packet := poll(now)) is not None:
@@ -226,8 +205,8 @@ class Connection(Gauges):
             self.fail(f"cannot send: {error}", now)
             return
         if out:
-            self._packets_sent += len(out)
-            if self._packets_sent >= self._outbox.look_at:
+            self._ledger.sent += len(out)
+            if self._ledger.sent >= self._outbox.look_at:
                 self._look(now)
             if len(out) == most:
                 self._look_at_answers(now)
@@ -286,8 +265,8 @@ class Connection(Gauges):
             self._dispatch(now)
             if not (self.established or self._is_client) and self._moving.bytes_received() > HANDSHAKE_BYTES:
                 self.abandon("the handshake was too long", now)
-            self._received += self._moving.bytes_received() != before
-            if self._received >= self._audit_at:
+            self._ledger.received += self._moving.bytes_received() != before
+            if self._ledger.is_due:
                 self._audit(now)
             if self._told:
                 return
@@ -305,13 +284,7 @@ class Connection(Gauges):
 
     def _audit(self, now: float) -> None:
         """See whether what came was of use (`ledger`)."""
-        every = AUDIT_EVERY if self._received < self._proven_at else PROVEN_AUDIT_EVERY
-        self._audit_at = self._received + every
-        if self._account is None or self._told:
-            return
-        came = self._moving.bytes_received()
-        sent = self._packets_sent
-        if self._account.is_overdrawn(self._received, self._delivered, self._queued, sent, came, now):
+        if self._ledger.is_overdrawn(self._moving.bytes_received(), now) and not self._told:
             self.fail(NO_USE, now, is_peers=True)
 
     def _dispatch(self, now: float) -> None:
@@ -322,7 +295,7 @@ class Connection(Gauges):
             event = next_event()
             if type(event) is events.DatagramFrameReceived:
                 burst.append(event.data)
-                self._delivered += len(event.data) + DATAGRAM_FRAME
+                self._ledger.delivered += len(event.data) + DATAGRAM_FRAME
                 continue
             self._deliver(burst, now)
             burst = []
@@ -341,7 +314,7 @@ class Connection(Gauges):
     def _control_event(self, event: Any, now: float) -> None:
         if isinstance(event, events.StreamDataReceived):
             if event.stream_id == CONTROL_STREAM and not self._told:
-                self._delivered += STREAM_BYTE * len(event.data)
+                self._ledger.delivered += STREAM_BYTE * len(event.data)
                 self.handler.stream_received(event.data, event.end_stream, now)
         elif isinstance(event, events.StreamReset):
             if event.stream_id == CONTROL_STREAM and not self._told:
@@ -350,7 +323,7 @@ class Connection(Gauges):
             self.established = True
             self._lane = inside.lane(self._quic)
             self.refresh_capacity()
-            self._account = Account(self._moving.bytes_received(), now)
+            self._ledger.open(self._moving.bytes_received(), now)
             if not self._told:
                 self.handler.handshake_completed(now)
         elif isinstance(event, events.ConnectionIdIssued):
@@ -359,9 +332,7 @@ class Connection(Gauges):
         elif isinstance(event, events.ConnectionIdRetired):
             self.cids.discard(event.connection_id)
             self._owner.drop_cid(event.connection_id)
-            self._retired += 1
-            self._proven_at = self._received + PROVEN
-            if self._retired > MAX_RETIRED and not self._told:
+            if not self._ledger.retire() and not self._told:
                 self.fail(RETIRED, now, is_peers=True)
         elif isinstance(event, events.ConnectionTerminated):
             self.finished = True
@@ -379,7 +350,7 @@ class Connection(Gauges):
         """What is to be sent now, with its destinations; nothing once it is finished."""
         if self.finished:
             return []
-        most = self._most_packets()
+        most = self._ledger.burst()
         try:
             out, arrived = self._outbox.collect(now, most)
         except Exception as error:  # a packet that cannot be built leaves the connection of no use
@@ -392,18 +363,13 @@ class Connection(Gauges):
             self.address = arrived
         if self._closing and self._end_by is None:
             self._end_by = now + LINGER_TIME
-        self._packets_sent += len(out)
+        self._ledger.sent += len(out)
         self._is_plain = self.established and self._outbox.is_idle and not self._closing
-        if self._packets_sent >= self._outbox.look_at or self._outbox.is_deaf:
+        if self._ledger.sent >= self._outbox.look_at or self._outbox.is_deaf:
             self._look(now)
         if len(out) >= most:
             self._look_at_answers(now)
         return out
-
-    def _most_packets(self) -> int:
-        """How many packets may be sent now before `_look_at_answers`: one for each DATAGRAM, and some."""
-        fresh, self._flushed = self._queued - self._flushed, self._queued
-        return fresh + UNASKED_AT_ONCE
 
     def _look_at_answers(self, now: float) -> None:
         """The library has more to send than it was asked for: see whether the peer can pay for that (`ledger`)."""
@@ -414,7 +380,7 @@ class Connection(Gauges):
     def _look(self, now: float) -> None:
         """Every so many packets, and while the peer is deaf: `Outbox.look`."""
         outbox = self._outbox
-        if not outbox.look(self._packets_sent, self._received, now):
+        if not outbox.look(self._ledger.sent, self._ledger.received, now):
             self.fail(DEAF, now, is_peers=True)
         self._refuses = self._closing or outbox.is_deaf
         self._is_plain = self._is_plain and outbox.is_idle

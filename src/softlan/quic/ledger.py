@@ -49,37 +49,86 @@ RETIRED = "too many connection IDs were retired"
 DEAF = "nothing was acknowledged"
 
 
-class Account:
-    """What one peer may send beside DATAGRAMs and the control stream."""
+class Ledger:
+    """What went both ways with one peer, in totals, and whether what it sent was of use."""
 
-    __slots__ = ("_balance", "_delivered", "_path_bytes", "_queued", "_received", "_sent", "_since", "_unasked")
+    __slots__ = (
+        "_audit_at",
+        "_balance",
+        "_booked",
+        "_flushed",
+        "_proven_at",
+        "_retired",
+        "_since",
+        "_unasked",
+        "delivered",
+        "is_open",
+        "queued",
+        "received",
+        "sent",
+    )
 
-    def __init__(self, path_bytes: int, now: float) -> None:
+    def __init__(self) -> None:
+        self.received = 0
+        """Packets that were authentic and new: noise and copies pay for nothing."""
+        self.delivered = 0
+        """Bytes of what they carried that were of use."""
+        self.queued = 0
+        """DATAGRAMs that went the other way; stream data counts by the packet."""
+        self.sent = 0
+        """Packets."""
+        self.is_open = False
+        """Whether the handshake is through: from then on it is paid for."""
+        self._audit_at = AUDIT_EVERY
+        self._proven_at = PROVEN
+        self._retired = self._flushed = self._unasked = 0
         self._balance = float(CREDIT)
+        self._since = 0.0
+        self._booked = (0, 0, 0, 0, 0)
+
+    def open(self, path_bytes: int, now: float) -> None:
+        """Begin to keep it; `path_bytes` is what the library counts of authentic, new packets, anew for each path."""
+        self.is_open = True
         self._since = now
-        self._received = self._delivered = self._queued = self._sent = self._unasked = 0
-        self._path_bytes = path_bytes
+        self._booked = (self.received, self.delivered, self.queued, self.sent, path_bytes)
 
-    def is_overdrawn(self, received: int, delivered: int, queued: int, sent: int, path_bytes: int, now: float) -> bool:
-        """Book what happened since the last call. All are totals since the handshake.
+    @property
+    def chunk(self) -> int:
+        """How many packets the library may take at a time."""
+        return CHUNK if self.received < self._proven_at else PROVEN_CHUNK
 
-        `received` packets came, and of their frames `delivered` bytes were of use. `queued` DATAGRAMs went the other
-        way (stream data counts by the packet), and `sent` packets in all. `path_bytes` is what the library counts of
-        authentic, new packets, anew for each path.
-        """
-        expense = path_bytes - self._path_bytes - (delivered - self._delivered)
-        expense -= PACKET_OVERHEAD * (received - self._received)
-        if path_bytes < self._path_bytes:  # the peer has just moved
-            expense = 0
+    @property
+    def is_due(self) -> bool:
+        """Whether so much came that `is_overdrawn` is to be asked."""
+        return self.received >= self._audit_at
+
+    def is_overdrawn(self, path_bytes: int, now: float) -> bool:
+        """Book what happened since the last time."""
+        self._audit_at = self.received + (AUDIT_EVERY if self.received < self._proven_at else PROVEN_AUDIT_EVERY)
+        if not self.is_open:
+            return False
+        totals = (self.received, self.delivered, self.queued, self.sent, path_bytes)
+        received, delivered, queued, sent, came = (new - old for new, old in zip(totals, self._booked, strict=True))
+        expense = came - delivered - PACKET_OVERHEAD * received if came >= 0 else 0  # else it has just moved
         # One for each DATAGRAM, and an acknowledgement for each packet, are as it should be.
-        unasked = self._unasked + (sent - self._sent) - (queued - self._queued) - (received - self._received)
+        unasked = self._unasked + sent - queued - received
         expense += UNASKED_PACKET * max(0, unasked)
-        self._unasked, self._sent = min(0, max(-UNASKED_SLACK, unasked)), sent
-        income = (queued - self._queued) * CREDIT_A_DATAGRAM + (now - self._since) * CREDIT_A_SECOND
-        self._since, self._path_bytes = now, path_bytes
-        self._received, self._delivered, self._queued = received, delivered, queued
+        income = queued * CREDIT_A_DATAGRAM + (now - self._since) * CREDIT_A_SECOND
+        self._unasked = min(0, max(-UNASKED_SLACK, unasked))
+        self._booked, self._since = totals, now
         self._balance = min(float(CREDIT), self._balance + income) - expense
         return self._balance < 0
+
+    def burst(self) -> int:
+        """How many packets may be sent before `is_overdrawn` is to be asked: one for each DATAGRAM, and some."""
+        fresh, self._flushed = self.queued - self._flushed, self.queued
+        return fresh + UNASKED_AT_ONCE
+
+    def retire(self) -> bool:
+        """The peer has retired a connection ID; whether it may."""
+        self._retired += 1
+        self._proven_at = self.received + PROVEN
+        return self._retired <= MAX_RETIRED
 
 
 class Hearing:
