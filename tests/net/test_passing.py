@@ -24,6 +24,20 @@ async def test_it_returns_or_raises_what_the_call_does_and_the_thread_is_gone() 
     assert threading.active_count() == before
 
 
+async def test_it_raises_also_what_is_no_exception() -> None:
+    """As a panic of a native library's is none."""
+
+    class Panic(BaseException):
+        pass
+
+    def call() -> None:
+        raise Panic
+
+    with pytest.raises(Panic):
+        async with asyncio.timeout(PATIENCE):
+            await in_passing_thread(call)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 async def test_who_is_cancelled_does_not_wait_for_it(fails: bool) -> None:
     began, may_end, told = threading.Event(), threading.Event(), asyncio.Event()

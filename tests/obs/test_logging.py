@@ -124,6 +124,23 @@ def test_tracebacks_are_kept(format: str) -> None:
     assert (len(text.splitlines()) == 1) == (format == "json")
 
 
+@pytest.mark.parametrize("logger", ["structlog", "logging"])
+def test_nor_can_a_traceback_move_the_cursor(logger: str) -> None:
+    stream = set_up("console")
+    try:
+        raise ValueError("evil \x1b[2J text\nand \r more")
+    except ValueError:
+        if logger == "structlog":
+            get_logger("relay").exception("crashed")
+        else:
+            logging.getLogger("asyncio").exception("crashed")
+    first, second, *_, last_but_one, last = stream.getvalue().splitlines()
+    assert first.endswith(": crashed")
+    assert second == "Traceback (most recent call last):"
+    assert (last_but_one, last) == ("ValueError: evil \\u001b[2J text", "and \\r more")
+    assert stream.getvalue().replace("\n", "").isprintable()
+
+
 def fails(secret: str) -> None:
     token = secret + secret
     try:

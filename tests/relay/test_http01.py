@@ -75,17 +75,17 @@ async def test_who_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> No
         assert await ask(port, b"GET /.well-known") == b""
 
 
-async def test_no_more_than_some_callers_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_too_many_callers_the_oldest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who keeps all places does not keep the ACME server out."""
     monkeypatch.setattr(http01, "MOST_CALLERS", 2)
     async with answering(LOOPBACK, ANSWERS) as port:
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        assert await ask(port, QUESTION) == b""
-        for _, writer in idle:
-            writer.close()
-
-        async with asyncio.timeout(10):
-            while not await ask(port, QUESTION):  # until it has seen that a place is free
-                pass
+        (oldest, first), (youngest, second) = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        assert (await ask(port, QUESTION)).startswith(b"HTTP/1.1 200 ")
+        assert await asyncio.wait_for(oldest.read(), 10) == b"", "it is let go"
+        second.write(QUESTION)
+        assert (await asyncio.wait_for(youngest.read(), 10)).startswith(b"HTTP/1.1 200 "), "and nobody else"
+        first.close()
+        second.close()
 
 
 async def test_at_the_end_everyone_is_let_go() -> None:

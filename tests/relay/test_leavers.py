@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.relay_fakes import mac
 
-from softlan.policy.rates import ClientRates
+from softlan.policy.rates import ClientRates, MemberRates
 from softlan.policy.rules import Policy
 from softlan.relay.leavers import CAPACITY, KEPT_FOR, Leavers
 
@@ -19,8 +19,16 @@ def rates() -> ClientRates:
 def test_who_comes_back_goes_on_with_what_is_left() -> None:
     leavers, used = Leavers(), rates()
     leavers.left(mac(1), HERE, used, 7, 100.0)
-    assert leavers.back(mac(1), THERE, 160.0) == (used, 7), "from wherever"
-    assert leavers.back(mac(1), THERE, 160.0) == (None, 0), "once"
+    assert leavers.back(mac(1), HERE, 160.0) == (used, 7)
+    assert leavers.back(mac(1), HERE, 160.0) == (None, 0), "once"
+
+
+@pytest.mark.parametrize("whose", [mac(1), None], ids=["client", "gateway"])
+def test_from_elsewhere_it_goes_on_with_its_rates_and_not_with_what_was_malformed(whose: bytes | None) -> None:
+    """It may have moved. Or somebody else had its MAC, or was the gateway, while it was away."""
+    leavers, used = Leavers(), rates()
+    leavers.left(whose, THERE, used, 32, 100.0)
+    assert leavers.back(whose, HERE, 160.0) == (used, 0)
 
 
 def test_a_new_mac_is_no_new_start_either() -> None:
@@ -47,13 +55,15 @@ def test_of_several_at_one_address_each_gets_its_own_and_a_new_one_the_last() ->
     assert leavers.back(mac(1), HERE, 101.0) == (of[1], 1)
 
 
-def test_a_gateway_has_no_rates_and_takes_none() -> None:
-    leavers, used = Leavers(), rates()
+def test_a_gateway_goes_on_with_its_own_and_neither_takes_nor_gives_any() -> None:
+    leavers, used, gateways = Leavers(), rates(), MemberRates(Policy(), 0.0)
     leavers.left(mac(1), HERE, used, 0, 100.0)
-    leavers.left(None, HERE, None, 5, 100.0)
-    assert leavers.back(None, HERE, 101.0) == (None, 5)
-    assert leavers.back(None, HERE, 101.0) == (None, 0)
-    assert leavers.back(mac(1), HERE, 101.0) == (used, 0)
+    leavers.left(None, HERE, gateways, 5, 100.0)
+    assert leavers.back(mac(2), HERE, 101.0) == (used, 0)
+    assert leavers.back(mac(3), HERE, 101.0) == (None, 0), "a client cannot do with a gateway's"
+    assert leavers.back(None, HERE, 101.0) == (gateways, 5)
+    leavers.left(mac(2), HERE, used, 0, 102.0)
+    assert leavers.back(None, HERE, 103.0) == (None, 0), "nor a gateway with a client's"
 
 
 def test_after_a_while_all_is_forgotten() -> None:
@@ -71,8 +81,8 @@ def test_they_are_bounded_and_who_left_first_goes_first() -> None:
     for number in range(CAPACITY + 10):
         leavers.left(mac(number), f"192.0.2.{number}", rates(), 1, float(number))
     assert len(leavers) == CAPACITY
-    assert leavers.back(mac(9), "", 100.0) == (None, 0)
-    assert leavers.back(mac(10), "", 100.0)[1] == 1
+    assert leavers.back(mac(9), "192.0.2.9", 100.0) == (None, 0)
+    assert leavers.back(mac(10), "192.0.2.10", 100.0)[1] == 1
 
 
 events = st.lists(st.tuples(st.integers(0, 5), st.sampled_from([HERE, THERE])), max_size=60)

@@ -24,7 +24,7 @@ NAME = "relay.example"
 class Authority:
     """Signs what it is asked for, after some refusals."""
 
-    def __init__(self, directory: Path, *refusals: Exception) -> None:
+    def __init__(self, directory: Path, *refusals: BaseException) -> None:
         self.config = AcmeConfig(NAME, directory / "state", listen=HostPort("127.0.0.1", 0))
         self.asked = 0
         self.threads: set[threading.Thread] = set()
@@ -71,7 +71,11 @@ async def test_the_first_one_comes_from_a_thread_of_its_own(tmp_path: Path) -> N
 async def test_it_tries_again_later_each_time_twice_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "FIRST_RETRY", 0.02)
     monkeypatch.setattr(renewal, "LAST_RETRY", 0.05)
-    refusals = [HostError("get certificate", "it says no"), KeyError("newOrder"), ValueError("no JSON")]
+
+    class Panic(BaseException):
+        """What a library in another language raises."""
+
+    refusals = [HostError("get certificate", "it says no"), KeyError("newOrder"), Panic("no JSON")]
     authority = Authority(tmp_path, *refusals)
     waits: list[float] = []
     pause = Renewal._pause
@@ -86,7 +90,7 @@ async def test_it_tries_again_later_each_time_twice_as_long(tmp_path: Path, monk
     assert authority.asked == 4
     assert waits == [pytest.approx(expected, rel=0.11) for expected in (0.02, 0.04, 0.05)]
     failed = [line for line in logs if line["event"] == "acme.failed"]
-    assert [line["why"] for line in failed] == ["it says no", "KeyError('newOrder')", "ValueError('no JSON')"]
+    assert [line["why"] for line in failed] == ["it says no", "KeyError('newOrder')", "Panic('no JSON')"]
     assert {line["log_level"] for line in failed} == {"warning"}
 
 
@@ -127,6 +131,55 @@ async def test_what_is_due_is_renewed_and_shown(tmp_path: Path, monkeypatch: pyt
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert authority.asked == 2
+
+
+async def test_one_that_is_due_at_once_is_left_alone_for_hours_unless_somebody_hurries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's clock is years ahead: what the CA signs today has nearly ended by it, and so has the next one."""
+    monkeypatch.setattr(renewal, "_today", lambda: NOW + datetime.timedelta(days=700))
+    waits: list[float] = []
+    pause = Renewal._pause
+
+    async def note(self: Renewal, seconds: float) -> None:
+        waits.append(seconds)
+        await pause(self, seconds)
+
+    monkeypatch.setattr(Renewal, "_pause", note)
+    authority = Authority(tmp_path)
+    trying = authority.renewal()
+    shown: list[Credentials] = []
+    task = asyncio.create_task(trying.keep(authority.certificate(), shown.append))
+    await eventually(lambda: waits or task.done(), "it waits")
+    assert authority.asked == len(shown) == 1
+    trying.hurry()
+    await eventually(lambda: len(waits) == 2 or task.done(), "it waits again")
+    assert authority.asked == len(shown) == 2
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert set(waits) == {renewal.LAST_RETRY}
+
+
+async def test_one_that_cannot_be_shown_is_got_anew_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewal, "LAST_RETRY", 0.01)
+    authority = Authority(tmp_path)
+    shown: list[Credentials] = []
+
+    def show(credentials: Credentials) -> None:
+        if authority.asked == 1:
+            raise UsageError("endpoints do not offer that")
+        shown.append(credentials)
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(authority.renewal().keep(authority.certificate(days=700), show))
+        await eventually(lambda: shown or task.done(), "the second one is shown")
+    assert shown == [authority.certificate()]
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    [refused] = [line for line in logs if line["event"] == "acme.refused"]
+    assert (refused["log_level"], refused["why"]) == ("warning", "endpoints do not offer that")
 
 
 async def test_what_is_not_due_is_let_be_until_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_the_snapshot_has_last_seen_and_stats() -> None:
     room.add(gateway)
     room.forwarded, room.copies = 7, 9
     room.counters.drop(DropReason.JUMBO, 2)
-    client.last_seen, client.malformed = 40.0, 3
+    client.last_seen, client.malformed, client.unknown_messages = 40.0, 3, 2
     client.counters.frames_in = 7
     client.counters.drop(DropReason.JUMBO, 2)
     client.take_stats(Stats(counters={"frames_out": 7}, rtt_ms=12.5), 40.0)
@@ -112,6 +112,7 @@ def test_the_snapshot_has_last_seen_and_stats() -> None:
             "last_seen": 2.5,
             "rtt_ms": 12.5,
             "malformed": 3,
+            "unknown_messages": 2,
             "counters": {"frames_in": 7, "frames_out": 0, "bytes_in": 0, "bytes_out": 0, "drop_jumbo": 2},
             "reported": {"frames_out": 7},
         },
@@ -126,6 +127,7 @@ def test_the_snapshot_has_last_seen_and_stats() -> None:
             "last_seen": 42.5,
             "rtt_ms": None,
             "malformed": 0,
+            "unknown_messages": 0,
             "counters": {"frames_in": 0, "frames_out": 0, "bytes_in": 0, "bytes_out": 0},
             "reported": None,
         },

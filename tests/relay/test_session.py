@@ -155,7 +155,8 @@ def test_an_unknown_type_is_ignored_and_counted(pair: tuple[Peer, Peer], text: s
     peer, other = pair
     for _ in range(3):
         peer.say_json(text)
-    assert peer.session.unknown_messages == 3
+    [room] = peer.bench.relay.snapshot(peer.bench.now)
+    assert [each["unknown_messages"] for each in room["members"]] == [3, 0]
     assert peer.connection.closed is None
     assert peer.read() == other.read() == []
 
@@ -290,6 +291,16 @@ def test_what_was_malformed_is_remembered_of_who_comes_back(bench: RelayBench) -
     peer = bench.join(3)
     peer.send(*[b"\xff"] * 32)
     assert peer.connection.closed is None, "somebody else"
+
+
+def test_nobody_is_sent_away_for_what_another_one_did_with_its_mac(bench: RelayBench) -> None:
+    bench.join(2)
+    spoiler = bench.join(1, host="203.0.113.5")
+    spoiler.send(*[b"\xff"] * 32)
+    spoiler.say(Disconnect(reason="quit", message=""))
+    player = bench.join(1)
+    player.send(*[b"\xff"] * 32)
+    assert player.connection.closed is None
 
 
 # More than anyone has to say

@@ -6,6 +6,7 @@ import pytest
 
 from softlan.policy.rules import Policy
 from softlan.proto.budget import DEFAULT_ROOM_MTU
+from softlan.proto.drop import DropReason
 from softlan.relay.settings import RoomBook, RoomSettings
 
 STRICT, LAX = Policy(ethertypes=frozenset((0x0800, 0x0806))), Policy(jumbo=False)
@@ -24,7 +25,9 @@ def test_a_named_room_has_its_own_and_all_others_the_default() -> None:
     book = RoomBook(RoomSettings(1400, STRICT), {"den": RoomSettings(1300, LAX)})
     assert book.settings("den") == RoomSettings(1300, LAX)
     assert book.settings("Den") == book.settings("attic") == RoomSettings(1400, STRICT)
-    assert (book.engine("den").policy, book.engine("attic").policy) == (LAX, STRICT)
+    ipv6 = bytes(6) + b"\x02" + bytes(5) + b"\x86\xdd" + bytes(1500)
+    verdicts = [book.engine(room).verdict(ipv6, 0, None, (), 1400) for room in ("den", "attic")]
+    assert verdicts == [None, DropReason.JUMBO], "each by its own rules"
 
 
 def test_the_book_is_as_it_was_opened() -> None:

@@ -274,6 +274,26 @@ def test_a_resumed_session_goes_on_with_its_rates() -> None:
     assert len(witness.connection.datagrams) == 5
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+def test_nor_has_a_gateway_a_new_burst_when_it_comes_back(resumes: bool) -> None:
+    """It has no rates but that of all its frames."""
+    bench = RelayBench(RoomBook(RoomSettings(policy=Policy(frame_rate=100, frame_burst=50))))
+    gateway, client = bench.join(None), bench.join(1)
+    frame = BROADCAST + LAN_HOST + b"\x88\xb5" + bytes(PAYLOAD)
+    for _ in range(3):
+        gateway.send(*[encode(Kind.ETHERNET, gateway.peer_id, frame)] * 60)
+        assert len(client.connection.datagrams) == 60, "one burst, which is never cut in two"
+        resume = None
+        if resumes:
+            resume = next(message.resume for message in gateway.read() if isinstance(message, Welcome))
+        else:
+            gateway.say(Disconnect(reason="quit", message=""))
+        gateway = bench.join(None, resume=resume)
+    bench.now += 1
+    gateway.send(encode(Kind.ETHERNET, gateway.peer_id, frame))
+    assert len(client.connection.datagrams) == 61, "and full again after a while"
+
+
 def test_who_floods_and_leaves_at_once_is_told_of() -> None:
     bench = Limited()
     bench.join(None)

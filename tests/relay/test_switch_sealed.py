@@ -71,7 +71,7 @@ def test_the_very_bytes_go_to_whom_they_are_for() -> None:
     assert den.got(den.gateway) == [BROADCAST, LAN_HOST]
 
 
-def test_a_plain_frame_has_no_place_in_it_and_is_not_malformed() -> None:
+def test_a_plain_frame_has_no_place_in_it_and_32_are_as_bad_as_one_malformed() -> None:
     records: list[dict[str, Any]] = []
     den = Den(log=FrameLog(FrameLogMode.DROPS, records.append))
     plain = encode(Kind.ETHERNET, 1, mac(2) + mac(1) + IPV4 + bytes(46))

@@ -19,7 +19,7 @@ async def in_passing_thread(function: Callable[[], _T], name: str = "passing", l
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
-    def settle(result: list[_T], fault: Exception | None) -> None:
+    def settle(result: list[_T], fault: BaseException | None) -> None:
         if future.done():  # nobody waits any more
             return
         if fault is not None:
@@ -29,10 +29,10 @@ async def in_passing_thread(function: Callable[[], _T], name: str = "passing", l
 
     def run() -> None:
         result: list[_T] = []
-        fault: Exception | None = None
+        fault: BaseException | None = None
         try:
             result.append(function())
-        except Exception as error:  # raised to whoever waits, whatever it is: here nobody would hear of it
+        except BaseException as error:  # a native library's panic too: raised to whoever waits, or they would for ever
             fault = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
             loop.call_soon_threadsafe(settle, result, fault)

@@ -125,7 +125,7 @@ def _render_console(_logger: WrappedLogger, _method: str, event: EventDict) -> s
     line = f"{time} {level:<7} {name + ': ' if name else ''}{_printable(text)}"
     if members:
         line += "  " + " ".join(f"{key}={_value(value)}" for key, value in members.items())
-    return f"{line}\n{traceback}" if traceback else line
+    return "\n".join((line, *map(_printable, str(traceback).split("\n")))) if traceback else line
 
 
 def _value(value: object) -> str:

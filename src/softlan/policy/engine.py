@@ -69,11 +69,9 @@ class PolicyEngine:
         "_ra_from_lan",
         "_type_unnamed",
         "_types",
-        "policy",
     )
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
         self._invalid_source = policy.invalid_source
         self._jumbo = policy.jumbo
         self._dhcp_server = policy.dhcp_server
@@ -174,7 +172,7 @@ class PolicyEngine:
         payload = len(data) - offset - 14 - SEAL_OVERHEAD
         if payload < 0:
             return DropReason.RUNT
-        if self._invalid_source:
+        if self._invalid_source:  # as in `verdict`; a call for it would be one for each frame
             source = data[offset + 6 : offset + 12]
             if own_mac is not None:
                 if source != own_mac:

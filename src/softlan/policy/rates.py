@@ -41,7 +41,8 @@ class MemberRates:
         self.left = self._frame_burst
         """Frames that are left, as of the last look (`has_frames`); below zero when more were drawn than there were."""
         self.strained = False
-        """Whether its next burst is to be looked at as a whole first: nothing is left, or something was stopped."""
+        """Whether its next burst is to be looked at as a whole first: nothing is left, or a broadcast or unknown
+        unicast frame was stopped."""
         self._reported = -math.inf
         self._cut: dict[DropReason, tuple[int, int]] = {}
         self._stopped = self._heavy = 0

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from softlan.errors import HostError, UsageError
 
-DEV_SERVER_NAME = "lanparty-relay.local"
 DEV_VALIDITY = datetime.timedelta(days=825)  # the longest that every platform's verifier accepts
 DEV_RENEW_BEFORE = datetime.timedelta(days=30)
 
@@ -74,14 +74,19 @@ def load_credentials(cert: Path, key: Path) -> Credentials:
     chain, private = _read(cert, "--cert"), _read(key, "--key")
     try:
         certificates = x509.load_pem_x509_certificates(chain)
+        public = certificates[0].public_key()
         secret = serialization.load_pem_private_key(private, None)
+    except UnsupportedAlgorithm as error:
+        raise UsageError(
+            f"endpoints do not offer the kind of key in {cert} or {key}; use an EC P-256 or RSA key"
+        ) from error
     except (ValueError, TypeError) as error:
         raise UsageError(f"{cert} and {key} must be a PEM certificate and its unencrypted PEM key") from error
     if len(certificates) != chain.count(b"-----BEGIN CERTIFICATE"):  # the parser passes over what has no end
         raise UsageError(f"{cert} ends in the middle of a certificate; write it anew")
     if not isinstance(secret, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise UsageError(f"endpoints do not offer the kind of key in {key}; use an EC P-256 or RSA key")
-    if certificates[0].public_key() != secret.public_key():
+    if public != secret.public_key():
         raise UsageError(f"the key in {key} does not belong to the certificate in {cert}")
     # In the one form that the QUIC library reads: of a file with more in it, it would take the wrong part.
     return Credentials(

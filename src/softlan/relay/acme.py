@@ -10,6 +10,7 @@ from typing import Any
 import requests
 from acme import challenges, client, crypto_util, errors, messages
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from josepy.errors import Error as JoseError
@@ -81,7 +82,7 @@ def _account_key(path: Path) -> JWKEC:
     """The key that is our account at that server; made at the first use, and kept."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError):
+    except (OSError, ValueError, UnsupportedAlgorithm):
         key = ec.generate_private_key(ec.SECP256R1())
         replace_atomically(path, private_pem(key), 0o600)
     return JWKEC(key=key)

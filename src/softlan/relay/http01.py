@@ -16,15 +16,17 @@ _LONGEST_QUESTION = 8192  # bytes, with all header lines
 async def answering(listen: HostPort, answers: Mapping[str, bytes]) -> AsyncIterator[int]:
     """Listen on TCP, and answer GET requests for the paths in `answers` until the block is left; gives the port.
 
-    Everyone may call, so all is bounded: callers, bytes and time. Raises HostError when it cannot listen.
+    Everyone may call, so all is bounded: callers, bytes and time. Of too many callers the oldest makes room, as an ACME
+    server asks at once. Raises HostError when it cannot listen.
     """
-    callers: set[asyncio.StreamWriter] = set()
+    callers: dict[asyncio.StreamWriter, None] = {}  # who came first comes first
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(callers) >= MOST_CALLERS:
-            writer.transport.abort()
-            return
-        callers.add(writer)
+            oldest = next(iter(callers))
+            del callers[oldest]
+            oldest.transport.abort()
+        callers[writer] = None
         try:
             # What comes is no HTTP, too much, too late or cut off: then there is no answer.
             with contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
@@ -33,7 +35,7 @@ async def answering(listen: HostPort, answers: Mapping[str, bytes]) -> AsyncIter
                     writer.write(_response(head, answers))
                     await writer.drain()
         finally:
-            callers.discard(writer)
+            callers.pop(writer, None)
             writer.close()
 
     try:

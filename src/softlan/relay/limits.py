@@ -9,7 +9,10 @@ from softlan.proto.budget import DEFAULT_MTU_FLOOR
 
 @dataclass(frozen=True)
 class RelayLimits:
-    """What one relay grants. Every bound that a peer could otherwise push is here."""
+    """What one relay grants: the bounds of rooms and control messages.
+
+    Those of QUIC are in `quic/crowd.py`, `line.py` and `ledger.py`, those of frames in the policy.
+    """
 
     max_rooms: int = 256
     """Rooms with at least one member."""

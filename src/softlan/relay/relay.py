@@ -149,7 +149,7 @@ class Relay:
         self._to_drop.setdefault(session, reason)
 
     def tick(self, now: float) -> None:
-        """Once a second or so: what is due by time."""
+        """Twice a second: what is due by time."""
         self._now = now
         overdue = []
         for session, deadline in self._waiting.items():
@@ -248,7 +248,7 @@ class Relay:
         room.remove(member)
         self._peers -= 1
         malformed = min(member.malformed, self.limits.malformed_threshold)  # one more is the end again
-        room.leavers.left(member.mac, member.address, member.rates, malformed, self._now)
+        room.leavers.left(member.mac, member.address, member.allowance, malformed, self._now)
         if not room.members and reason != "replaced":
             self._switches.pop(room.name, None)
         news = PeerLeft(peer_id=member.peer_id, reason=reason)

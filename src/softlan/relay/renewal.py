@@ -105,12 +105,18 @@ class Renewal:
         return await self._get(patient=False)
 
     async def keep(self, shown: Credentials, show: Callable[[Credentials], None]) -> None:
-        """Renew it for as long as the task lives; each new one goes to `show`."""
+        """Renew it for as long as the task lives; each new one goes to `show`, which may refuse it with UsageError."""
         while True:
             while not renewal_due(shown, _today()):
                 await self._pause(CALENDAR)
-            shown = await self._get(patient=True)
-            show(shown)
+            found = await self._get(patient=True)
+            try:
+                show(found)
+                shown = found
+            except UsageError as error:
+                self._log.warning("acme.refused", why=str(error))
+            if renewal_due(shown, _today()):  # it was refused, or the clock is wrong: the next one would be no better
+                await self._pause(LAST_RETRY)
 
     async def _get(self, *, patient: bool) -> Credentials:
         delay = FIRST_RETRY
@@ -122,7 +128,9 @@ class Renewal:
                     found = await in_passing_thread(work, "acme", LINGER)
                 self._log.info("acme.obtained", name=self._config.name, days_left=found.days_left(_today()))
                 return found
-            except Exception as error:  # the other side's answers go through a library: whatever comes of them
+            except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # answers go through libraries: whatever comes of them, a panic too
                 if not patient and isinstance(error, HostError) and error.stage != "get certificate":
                     raise  # a port or a directory, which will not mend itself
                 why = str(error) if isinstance(error, SoftlanError) else repr(error)[:300]

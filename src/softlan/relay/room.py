@@ -59,6 +59,7 @@ class Member:
         "rtt_ms",
         "seal",
         "software",
+        "unknown_messages",
     )
 
     def __init__(
@@ -104,6 +105,8 @@ class Member:
         sealed ones of any type."""
         self.malformed = malformed
         """In this session and those just before it."""
+        self.unknown_messages = 0
+        """Control messages of a type that is not known here, and that were ignored."""
         self.counters = TrafficCounters()
         self.joined_at = now
         self.last_seen = now
@@ -221,6 +224,7 @@ class Room:
                     "last_seen": round(now - member.last_seen, 1),
                     "rtt_ms": member.rtt_ms,
                     "malformed": member.malformed,
+                    "unknown_messages": member.unknown_messages,
                     "counters": member.counters.snapshot(),
                     "reported": member.reported,
                 }

@@ -49,7 +49,6 @@ class Session:
         self.send_datagram = connection.send_datagram
         self.member: Member | None = None
         self.switch: Switch | None = None
-        self.unknown_messages = 0
         self._relay = relay
         self._given_up = False
         self._decoder = FrameDecoder()
@@ -161,7 +160,8 @@ class Session:
             else:
                 self.state = State.JOINED
         elif message is None:
-            self.unknown_messages += 1
+            if self.member is not None:
+                self.member.unknown_messages += 1
         elif isinstance(message, Stats):
             if self.member is not None:
                 self.member.take_stats(message, now)
