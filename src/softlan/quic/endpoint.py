@@ -26,7 +26,7 @@ from softlan.quic.udp import UdpSocket
 # An acknowledgement may wait this long for data to travel with: a connection that only receives then sends one for
 # many packets instead of one for each. RFC 9000, section 13.2.1, allows the 25 ms that we advertise; but a peer's
 # breath lasts until its packets are acknowledged, so on a lossy path this is added to what waits for its end.
-ACK_DELAY = 0.005  # seconds
+ACK_DELAY = 0.01  # seconds
 
 # A timer that is still due after it was served waits this long, so that it cannot keep the loop busy.
 MIN_WAIT = 0.001  # seconds
