@@ -94,21 +94,35 @@ def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     os.close(ours)
 
 
-@pytest.mark.parametrize("typed", [TEXT + "\n", WRAPPED.replace("\r", "")], ids=["one line", "three lines"])
+ASKED, MORE = (
+    "Paste the invitation, and press Enter:\n",
+    "Not complete yet: paste the rest, or press Enter again to end.\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [(TEXT + "\n", ASKED), (WRAPPED.replace("\r", ""), ASKED + MORE)],
+    ids=["one line", "three lines"],
+)
 def test_a_person_is_asked_and_may_paste(
-    typed: str, keyboard: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    typed: str, said: str, keyboard: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     typing = threading.Thread(target=os.write, args=(keyboard, typed.encode()))
     typing.start()
     assert read_invitation("-") == INVITATION
     typing.join()
-    assert capsys.readouterr() == ("", "Paste the invitation, and press Enter:\n")
+    assert capsys.readouterr() == ("", said)
 
 
-def test_a_person_gives_up_with_an_empty_line(keyboard: int) -> None:
-    os.write(keyboard, f"{TEXT[:50]}\n\n".encode())
-    with pytest.raises(UsageError, match="cut off"):
+@pytest.mark.parametrize(("typed", "fault"), [(TEXT[:50], "cut off"), ("dir\nC:", "this is no invitation")])
+def test_a_person_who_pastes_something_else_is_not_met_with_silence(
+    typed: str, fault: str, keyboard: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.write(keyboard, f"{typed}\n\n".encode())
+    with pytest.raises(UsageError, match=fault):
         read_invitation("-")
+    assert capsys.readouterr() == ("", ASKED + MORE)
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

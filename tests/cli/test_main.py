@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.tools import require_tool, unavailable
 
+from softlan.cli import main
 from softlan.client.invitation import Invitation
 from softlan.demo.netns import Lab, Namespace
 from softlan.demo.processes import Process, environment, wait_for
@@ -394,7 +395,12 @@ def test_its_memory_is_nobodys_business_before_it_has_read_any(alias: tuple[str,
         process.wait()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device: every write fails, the disk is full")
+FULL_DISK = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="a Linux device: every write fails, the disk is full"
+)
+
+
+@FULL_DISK
 @pytest.mark.parametrize(("argv", "status"), [((*CLIENT[:-2],), USAGE), ((*RELAY, "--cert", "/nowhere"), USAGE)])
 def test_the_status_is_the_same_where_nothing_can_be_said(argv: tuple[str, ...], status: int, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
@@ -402,3 +408,58 @@ def test_the_status_is_the_same_where_nothing_can_be_said(argv: tuple[str, ...],
             [*command(*argv), "--state-dir", str(tmp_path)], stderr=full, check=False, timeout=PATIENCE
         )
     assert done.returncode == status
+
+
+def test_a_success_comes_back_as_a_failure_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """And does not end the process on its own: what is to be done at its end is done after every command."""
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("softlan ")
+    assert main.run(["demo", "--no-such-flag"]) == USAGE
+
+
+OUTPUT = {
+    "room show": ("softlan", "room", "show", INVITATION),
+    "room new": ("softlan", "room", "new", "DEN", "--relay", "x", "--no-pin"),
+    "relay": ("softlan", "relay", "--print-config"),
+    "help": ("softlan", "--help"),
+    "doctor": ("softlan", "doctor", "--relay", "relay.invalid", "--json"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUT)
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        pytest.param("/dev/full", "No space left on device", marks=FULL_DISK),
+        ("a pipe that nobody reads", "Broken pipe"),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_one_line(name: str, where: str, why: str, tmp_path: Path) -> None:
+    if where == "/dev/full":
+        output = os.open(where, os.O_WRONLY)
+    else:
+        reader, output = os.pipe()
+        os.close(reader)
+    with open(output, "wb") as full:
+        env = {**environment(), "XDG_STATE_HOME": str(tmp_path)}
+        done = subprocess.run(
+            command(*OUTPUT[name]),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            env=env,
+        )
+    assert done.returncode == FAILED
+    assert [line for line in done.stderr.splitlines() if line.startswith(("softlan:", "Traceback"))] == [
+        f"softlan: cannot write what was asked for: {why}"
+    ]
+
+
+def test_a_process_without_standard_output_is_no_fault() -> None:
+    argv = command("softlan", "room", "new", "DEN", "--relay", "x", "--no-pin")
+    shell = ["/bin/sh", "-c", '"$@" >&-', "sh", *argv]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0
+    assert "Send it to everyone in the party" in done.stderr

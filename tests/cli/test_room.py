@@ -43,10 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(argv: list[str]) -> int:
     """The exit status of a command line."""
-    try:
-        return main.run(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+    return main.run(argv)
 
 
 def made(capsys: Capture, *flags: str) -> tuple[Invitation, str]:
@@ -184,6 +181,9 @@ def authority(path: Path) -> None:
         ("new ROOM1 --relay x --relay-ca-cert ca.pem --no-pin", "do not go together"),
         ("new ROOM1 --relay x --state-dir damaged", "damaged/dev-cert.pem"),
         ("new ROOM1", "--relay is missing; see softlan room new --help"),
+        ("new ROOM1 --relay x --state-dir empty", "no relay has made a certificate in empty; check --state-dir"),
+        ("new -- -foo --relay x", "--relay is missing; see softlan room new --help"),
+        ("show --qr --relay-config " + FULL.text(), "--qr and --relay-config do not go together"),
         ("show", "the invitation is missing"),
         ("show nothing", "this is no invitation"),
         ("show @nothing", "cannot read nothing"),
@@ -239,6 +239,16 @@ def test_the_lines_for_the_relays_operator(capsys: Capture, tmp_path: Path) -> N
     assert load_rooms(config, 1418).settings("ROOM1").token == keys.token
 
 
+def test_they_go_below_a_file_whose_last_line_has_no_end(capsys: Capture, tmp_path: Path) -> None:
+    config = tmp_path / "relay.toml"
+    config.write_text("open_rooms = false")
+    assert run(["room", "show", "--relay-config", FULL.text()]) == 0
+    with config.open("a") as file:
+        file.write(capsys.readouterr().out)
+    rooms = load_rooms(config, 1418)
+    assert (rooms.open_rooms, [*rooms.named]) == (False, ["ROOM1"])
+
+
 def drawn(text: str) -> list[list[bool]]:
     """The modules of a code in a terminal, dark ones True: two rows in each line, without its quiet zone."""
     rows: list[list[bool]] = []
@@ -264,10 +274,13 @@ def test_a_code_beside_the_invitation(capsys: Capture) -> None:
     assert drawn("\n".join(said.splitlines()[at:])) == [[bool(module) for module in row] for row in code.matrix]
 
 
-def in_a_terminal(columns: int, *flags: str) -> str:
-    """What a person sees of `softlan room new`."""
+NEW = ("new", "ROOM1", "--relay", "x")
+
+
+def in_a_terminal(columns: int, *flags: str, status: int = 0) -> str:
+    """What a person sees of `softlan room`."""
     ours, theirs = pty.openpty()
-    argv = [sys.executable, "-m", "softlan", "room", "new", "ROOM1", "--relay", "x", *flags]
+    argv = [sys.executable, "-m", "softlan", "room", *flags]
     environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     done = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
@@ -279,21 +292,29 @@ def in_a_terminal(columns: int, *flags: str) -> str:
         pass
     finally:
         os.close(ours)
-        assert done.wait(30) == 0
+        assert done.wait(30) == status
     return seen.decode()
 
 
 def test_a_terminal_shows_the_code(tmp_path: Path) -> None:
-    seen = in_a_terminal(80)
+    seen = in_a_terminal(80, *NEW)
     assert "\x1b[97;40m█████" in seen  # white on black, whatever the terminal's colours are
     assert parse(seen.split()[-1]).room == "ROOM1"
 
 
 def test_a_narrow_terminal_does_not(tmp_path: Path) -> None:
-    seen = in_a_terminal(40)
+    seen = in_a_terminal(40, *NEW)
     assert "█" not in seen
-    assert "needs a terminal of" in seen
+    (needed,) = re.findall(r"needs a terminal of (\d+) columns, and this one has 40", " ".join(seen.split()))
+    assert parse(seen.split()[-1]).room == "ROOM1"
+    assert "█" in in_a_terminal(int(needed), "show", "--qr", seen.split()[-1])
+
+
+def test_a_code_that_has_no_room_is_an_error_of_usage(tmp_path: Path) -> None:
+    seen = in_a_terminal(40, "show", "--qr", FULL.text(), status=2)
+    assert "█" not in seen
+    assert re.search(r"softlan: the QR code needs a terminal of \d+ columns, and this one has 40", seen)
 
 
 def test_nor_one_that_was_told_not_to(tmp_path: Path) -> None:
-    assert "█" not in in_a_terminal(80, "--no-qr")
+    assert "█" not in in_a_terminal(80, *NEW, "--no-qr")

@@ -1,6 +1,7 @@
 """What the service command makes of its flags, and how the client is kept running."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -65,13 +66,13 @@ def test_a_command_line_with_an_invitation_names_its_file() -> None:
 class Icacls:
     """Stands for icacls: notes what it was asked, and what the file had in it at that moment."""
 
-    def __init__(self, status: int = 0) -> None:
+    def __init__(self) -> None:
         self.asked: list[tuple[list[str], str]] = []
-        self._status = status
+        self.status = 0
 
     def __call__(self, argv: list[str], variables: Mapping[str, str]) -> Done:
         self.asked.append((argv, Path(argv[1]).read_text()))
-        return Done(self._status, "", "access\r\nis denied\r\n" if self._status else "")
+        return Done(self.status, "", "access\r\nis denied\r\n" if self.status else "")
 
 
 @pytest.fixture
@@ -99,21 +100,23 @@ def test_only_administrators_and_the_system_may_read_it(windows: Icacls, tmp_pat
     assert [file.name for file in path.parent.iterdir()] == ["invitation.txt"]
 
 
-def test_a_file_that_cannot_be_protected_is_not_left(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_protected_is_not_left(windows: Icacls, tmp_path: Path) -> None:
     path = tmp_path / "invitation.txt"
+    windows.status = 5
     with (
         pytest.raises(HostError, match=r"cannot protect .*: access is denied"),
-        kept_invitation(path, INVITATION.text(), Icacls(5)),
+        kept_invitation(path, INVITATION.text()),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("windows")
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(HostError, match="run it as administrator"),
-        kept_invitation(tmp_path / "file" / "invitation.txt", INVITATION.text(), Icacls()),
+        kept_invitation(tmp_path / "file" / "invitation.txt", INVITATION.text()),
     ):
         pass
 
@@ -174,6 +177,34 @@ def test_an_invitation_goes_with_its_service(
         remove(state_dir=state_dir)
         assert not path.exists()
     remove()
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_invitation_outlives_its_service(is_there: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor one that was put aside, nor where somebody has taken the service off the list already."""
+
+    def gone() -> None:
+        raise UsageError("there is no service softlan")
+
+    monkeypatch.setattr(scm, "remove", (lambda: None) if is_there else gone)
+    for name in ("invitation.txt", "invitation.old"):
+        (tmp_path / name).write_text(INVITATION.text())
+    with contextlib.nullcontext() if is_there else pytest.raises(UsageError, match="there is no service"):
+        remove(state_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_service_that_cannot_be_removed_keeps_its_invitation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def denied() -> None:
+        raise HostError("service", "cannot open the service: access denied; run it as administrator")
+
+    monkeypatch.setattr(scm, "remove", denied)
+    (tmp_path / "invitation.txt").write_text(INVITATION.text())
+    with pytest.raises(HostError, match="access denied"):
+        remove(state_dir=tmp_path)
+    assert (tmp_path / "invitation.txt").exists()
 
 
 def test_single_flags_need_no_file(registered: list[str]) -> None:
@@ -292,6 +323,7 @@ def test_the_log_is_put_aside_when_it_is_long(tmp_path: Path) -> None:
     open_log(path.parent).close()
     assert path.read_text() == ""
     assert path.with_suffix(".old.log").stat().st_size == LOG_LIMIT + 1
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_what_the_local_side_complains_about_comes_out_at_the_next_tick() -> Non
 # Late relays and lost packets
 
 
-@pytest.mark.parametrize("away", [0.3, 0.9, 1.7, 2.2, 3.3, 4.1])
+@pytest.mark.parametrize("away", [0.3, 0.9, 1.7, 2.2, 2.8, 3.1, 3.3, 3.6, 4.1])
 def test_a_relay_that_comes_back_is_found_soon_and_at_full_width(away: float) -> None:
     """As when it is restarted: the library repeats its first flight seldom, and smaller."""
     world = RoomWorld(Link(latency=0.02))

@@ -114,6 +114,23 @@ def test_drops_are_reported_now_and_then_and_only_what_is_new(lines: list[dict[s
     ]
 
 
+def test_a_complaint_of_the_systems_is_told_once(lines: list[dict[str, object]]) -> None:
+    side = Side()
+    for now, complaint in (
+        (0.0, ""),
+        (10.0, "write on lan0: No buffer space"),
+        (20.0, "write on lan0: No buffer space"),
+    ):
+        side.device.counters.last_error = complaint
+        side.bridge.report(now)
+    assert [(line["event"], line["log_level"], line["says"]) for line in lines] == [
+        ("device", "info", "write on lan0: No buffer space")
+    ]
+    side.device.counters.last_error = "write on lan0: Network is down"
+    side.bridge.report(30.0)
+    assert lines[1]["says"] == "write on lan0: Network is down"
+
+
 def test_the_same_reason_on_both_sides_is_added_up(lines: list[dict[str, object]]) -> None:
     side = Side()
     side.counters.drop(DropReason.RUNT, 2)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlan.client.diagnostics import RECENT, SLOW, Level, Snapshot, diagnose, total_drops
+from softlan.proto.drop import DropReason
 
 HEALTHY = Snapshot(
     room="DEN",
@@ -141,8 +142,26 @@ def test_each_topic_is_said_once() -> None:
 def test_what_another_player_should_not_send_is_said_in_words() -> None:
     drops = {"drop_dhcp_server": 3, "drop_ipv6_ra": 2, "drop_nd_redirect": 1}
     (said,) = [each for each in diagnose(Snapshot("den", counters=drops)).sentences if each.topic == "drops"]
-    reasons = "another player's DHCP server, another player's router, nd_redirect"
+    reasons = "another player's DHCP server, another player's router, another player's IPv6 redirect"
     assert (said.level, said.text) == (Level.NOTE, f"Some frames were dropped: {reasons}.")
+
+
+ELSEWHERE = frozenset(reason for reason in DropReason if reason.value.startswith("rate_")) | {
+    *(DropReason.NO_GATEWAY, DropReason.EGRESS_BUDGET),  # a relay's, as are rates
+    *(DropReason.UNKNOWN_UNICAST, DropReason.UNSUPPORTED_OFFLOAD),  # a gateway's
+}
+
+
+@pytest.mark.parametrize("reason", sorted(set(DropReason) - ELSEWHERE, key=lambda reason: reason.value))
+def test_every_reason_that_a_player_can_have_has_words(reason: DropReason) -> None:
+    (said,) = [
+        each
+        for each in diagnose(Snapshot("den", counters={f"drop_{reason.value}": 1})).sentences
+        if each.topic == "drops"
+    ]
+    words = said.text.removeprefix("Some frames were dropped: ").removesuffix(".")
+    assert words != reason.value
+    assert " " in words or reason is DropReason.MALFORMED
 
 
 def test_drops_of_tunnel_and_device_are_added() -> None:

@@ -1,10 +1,14 @@
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.tools import require_tool, unavailable
 
+import softlan
 from softlan.host.durable import private_directory, replace_file, sync_directory, write_private
 
 
@@ -36,9 +40,41 @@ def test_one_that_was_open_to_all_is_closed_and_written_anew(tmp_path: Path) -> 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "else").write_text("precious")
     (tmp_path / "file").symlink_to("else")
-    with pytest.raises(OSError, match="Too many levels of symbolic links"):
-        write_private(tmp_path / "file", "text")
+    write_private(tmp_path / "file", "text")
+    assert not (tmp_path / "file").is_symlink()
+    assert (mode(tmp_path / "file"), (tmp_path / "file").read_text()) == (0o600, "text")
     assert (tmp_path / "else").read_text() == "precious"
+
+
+def test_who_holds_one_open_that_was_there_does_not_read_along(tmp_path: Path) -> None:
+    file = tmp_path / "file.new"
+    file.write_text("left over")
+    file.chmod(0o666)
+    with file.open() as held:
+        write_private(file, "secret")
+        assert held.read() == "left over"
+
+
+def test_one_that_another_user_left_is_replaced(tmp_path: Path) -> None:
+    if os.geteuid():
+        unavailable("needs root, to be two users")
+    file = tmp_path / "file.new"
+    file.touch(mode=0o666)
+    os.chown(file, 12345, 12345)
+    drop = [require_tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]  # root, but an ordinary user among files
+    program = "import sys; from pathlib import Path; from softlan.host.durable import write_private\n"
+    program += "write_private(Path(sys.argv[1]), 'text')"
+    source = str(Path(softlan.__file__).parent.parent)
+    done = subprocess.run(
+        [*drop, sys.executable, "-c", program, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (mode(file), file.stat().st_uid, file.read_text()) == (0o600, os.geteuid(), "text")
 
 
 def test_what_is_written_is_on_the_disk_if_somebody_minds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -346,7 +346,9 @@ def test_a_journal_that_cannot_be_used_stops_before_any_change(
 ) -> None:
     journal.mkdir(parents=True)
     network = MemoryNetwork(DEFAULT)
-    with pytest.raises(HostError, match=r"^cannot use .*host\.json: Is a directory$"):
+    with pytest.raises(
+        HostError, match=r"^cannot use .*host\.json: Is a directory; choose another place with --state-dir$"
+    ):
         use(HostGuard(network, journal))
     assert network.calls == 0
 

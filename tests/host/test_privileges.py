@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from tests.support.tools import require_tool, require_user_namespaces, unavailable
 
@@ -134,6 +135,27 @@ def test_and_where_a_file_in_it_is(is_root: None, tmp_path: Path) -> None:
     assert events(run(str(tmp_path)))["privileges"]["kept"] == "dac_override"
 
 
+def test_what_is_beside_a_directory_that_is_missing_is_not_its_state(is_root: None, tmp_path: Path) -> None:
+    """As in a home directory that has somebody else's file in it."""
+    (tmp_path / "theirs").touch(mode=0o600)
+    os.chown(tmp_path / "theirs", STRANGER, STRANGER)
+    assert events(run(str(tmp_path / "not" / "there" / "yet")))["privileges"]["kept"] == "none"
+
+
+def test_files_that_are_read_again_and_are_somebody_elses(is_root: None, tmp_path: Path) -> None:
+    """A relay has no state to keep, but certificates that others renew."""
+    mine, theirs = tmp_path / "mine.pem", tmp_path / "theirs.pem"
+    for file in (mine, theirs):
+        file.touch(mode=0o600)
+    os.chown(theirs, STRANGER, STRANGER)
+    program = DROP.replace(
+        'Path(sys.argv[1]), get_logger("test")', 'None, get_logger("test"), read_again=[Path(sys.argv[1])]'
+    )
+    program += "Path(sys.argv[1]).read_text()"
+    assert events(run(str(mine), program=program))["privileges"]["kept"] == "none"
+    assert events(run(str(theirs), program=program))["privileges"]["kept"] == "dac_read_search"
+
+
 def test_where_the_program_is_somebody_elses_the_right_to_read_it_is_kept(is_root: None, tmp_path: Path) -> None:
     home = tmp_path / "home"
     package = home / "softlan"
@@ -170,6 +192,7 @@ print("numpy" in sys.modules, len(os.listdir("/proc/self/task")))
 
 def test_elsewhere_that_is_a_line_of_the_debug_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
+    structlog.reset_defaults()  # of whatever another test has configured
     with capture_logs() as lines:
         drop_privileges(frozenset((Capability.NET_ADMIN,)), Path(), get_logger("test"))
     [line] = lines

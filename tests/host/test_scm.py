@@ -3,6 +3,7 @@
 import ctypes
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,36 @@ def test_a_stop_from_another_thread() -> None:
     control.on_stop(called.set)
     threading.Thread(target=control.stop).start()
     assert called.wait(10)
+
+
+class Manager:
+    """Stands for advapi32: a manager that registers a service, and starts it or not. Handles are 1 and 2."""
+
+    def __init__(self, *, starts: bool) -> None:
+        self.calls: list[str] = []
+        self._starts = starts
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: object) -> int:
+            self.calls.append(name)
+            return {"OpenSCManagerW": 1, "CreateServiceW": 2, "StartServiceW": int(self._starts)}.get(name, 1)
+
+        return call
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_what_cannot_be_started_is_not_left_registered(starts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start with Windows, without the invitation that goes when this fails."""
+    manager = Manager(starts=starts)
+    monkeypatch.setattr(scm, "_advapi32", lambda: manager)
+    monkeypatch.setattr(scm, "_last_error", lambda: 1053)
+    if starts:
+        scm.install("softlan service run")
+    else:
+        with pytest.raises(HostError, match=r"^cannot start the service: Windows error 1053$"):
+            scm.install("softlan service run")
+    end = manager.calls[manager.calls.index("StartServiceW") + 1 :]
+    assert end == ([] if starts else ["DeleteService"]) + ["CloseServiceHandle"] * 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has services")

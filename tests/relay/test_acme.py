@@ -116,7 +116,8 @@ def test_a_certificate_is_got_kept_trusted_and_renewed(internet: Internet, tmp_p
     relay = internet.relay()
     relay.wait_for("listens", lambda: relay.events("relay.listening"), PATIENCE)
     events = [json.loads(line)["event"] for line in relay.output().splitlines()]
-    assert events == ["acme.first", "acme.obtained", "relay.listening"]
+    assert events == ["privileges", "acme.first", "acme.obtained", "relay.listening"]
+    assert "net_bind_service" in str(relay.events("privileges")[0]["kept"]), "it listens on TCP port 80 at each renewal"
     got = load_credentials(config.bundle_path, config.bundle_path)
     assert got.names == [NAME]
     assert not renewal_due(got, datetime.datetime.now(datetime.UTC))
@@ -135,7 +136,7 @@ def test_a_certificate_is_got_kept_trusted_and_renewed(internet: Internet, tmp_p
     relay = internet.relay()
     relay.wait_for("shows a new one", lambda: relay.events("relay.certificate_changed"), PATIENCE)
     events = [json.loads(line)["event"] for line in relay.output().splitlines()]
-    assert events == ["relay.listening", "acme.obtained", "relay.certificate_changed"]
+    assert events == ["privileges", "relay.listening", "acme.obtained", "relay.certificate_changed"]
     renewed = load_credentials(config.bundle_path, config.bundle_path)
     assert renewed not in (old, got)
     assert config.account_path.read_bytes() == account, "the account is the same"

@@ -18,6 +18,7 @@ from tests.support.softlan_gateway import softlan_gateway
 from tests.support.tools import require_tool
 
 from softlan.demo.processes import Process
+from softlan.host.privileges import Capability
 from softlan.net.address import HostPort
 from softlan.obs.logging import get_logger
 from softlan.quic.trust import Credentials, development_credentials, load_trust
@@ -126,6 +127,54 @@ async def test_a_new_certificate_is_shown_to_newcomers_and_touches_nobody_else(t
             assert member["peer"] == first.peer_id
             assert lan.welcome is first, "the gateway's session never ended"
         assert "Traceback" not in relay.output()
+    finally:
+        relay.stop()
+
+
+def left(relay: Process) -> set[int]:
+    """What its threads may do, as the kernel tells it (proc_pid_status(5))."""
+    found = set()
+    for task in Path(f"/proc/{relay.pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key in ("CapPrm", "CapEff", "CapBnd"):
+                found.add(int(value, 16) if key != "CapBnd" or os.geteuid() == 0 else 0)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+async def test_once_it_listens_it_has_no_privilege_and_reads_new_files_all_the_same(tmp_path: Path) -> None:
+    old, new = make(tmp_path / "old"), make(tmp_path / "new")
+    bundle = tmp_path / "bundle.pem"
+    bundle.touch(mode=0o600)
+    bundle.write_bytes(old.key + old.chain)
+    relay = start(tmp_path, "--cert", str(bundle), "--key", str(bundle))
+    try:
+        await eventually(lambda: relay.events("relay.listening") or relay.status is not None, "the relay listens")
+        [said] = relay.events("privileges")
+        kept = {name for name in str(said["kept"]).split(",") if name != "none"}
+        assert kept <= {"dac_read_search"}, "that one only where Python itself is closed to others"
+        assert left(relay) <= {0, sum(1 << Capability[name.upper()] for name in kept)}
+        bundle.write_bytes(new.key + new.chain)
+        relay.send_signal(signal.SIGHUP)
+        await eventually(lambda: relay.events("relay.certificate_changed"), "the new one is shown")
+    finally:
+        relay.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+async def test_with_acme_it_may_have_low_ports_and_nothing_else(tmp_path: Path) -> None:
+    directory = "https://127.0.0.1:1/directory"  # nobody answers there
+    relay = start(tmp_path, "--acme", "relay.example", "--acme-directory", directory, "--acme-http-listen", "0")
+    try:
+        await eventually(lambda: relay.events("acme.failed") or relay.status is not None, "an attempt has failed")
+        [failed] = relay.events("acme.failed")
+        assert str(failed["why"]).startswith(f"cannot reach {directory}: "), "its account could be kept"
+        [said] = relay.events("privileges")
+        kept = {name for name in str(said["kept"]).split(",") if name not in ("none", "dac_read_search")}
+        assert kept == ({"net_bind_service"} if os.geteuid() == 0 else set())
+        for capabilities in left(relay):
+            assert not capabilities & ~(1 << Capability.NET_BIND_SERVICE | 1 << Capability.DAC_READ_SEARCH)
     finally:
         relay.stop()
 

@@ -122,7 +122,8 @@ def _token(settings: Mapping[str, Any], where: str) -> str | None:
         return None
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise UsageError(
-            f"{where}.token must be 22 to 128 characters of A-Z a-z 0-9 _ and -, as `softlan room` prints it"
+            f"{where}.token must be 22 to 128 characters of A-Z a-z 0-9 _ and -, "
+            "as `softlan room show --relay-config` prints it"
         )
     return token
 

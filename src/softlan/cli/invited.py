@@ -48,8 +48,9 @@ def _pasted() -> Invitation:
         text += line
         try:
             return parse(text)
-        except UsageError:
-            continue  # there may be another line
+        except UsageError:  # there may be another line
+            if text == line:
+                print("Not complete yet: paste the rest, or press Enter again to end.", file=sys.stderr, flush=True)
     return parse(text)
 
 

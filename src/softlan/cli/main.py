@@ -4,6 +4,7 @@ Exit status: 0 done, 1 could not (this machine or the network), 2 usage, 3 the r
 """
 
 import contextlib
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -43,13 +44,13 @@ def client_alias() -> None:
 
 def run(arguments: Sequence[str], alias: str | None = None) -> int:
     """Run one command line, of ``lanparty-<alias>`` if that is given; returns the exit status."""
-    from softlan.cli.commands import app  # it takes a moment, see `_process`
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # on Windows a pipe has a code page, which lacks most letters
             stream.reconfigure(errors="replace")
     try:
-        app([alias, *arguments] if alias else list(arguments), exit_on_error=False, print_error=False)
+        status = _call([alias, *arguments] if alias else list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except CycloptsError as error:
         program = f"lanparty-{alias}" if alias else " ".join(["softlan", *(error.command_chain or ())])
         return _tell(f"{_what(error)}; see {program} --help", EXIT_USAGE)
@@ -61,7 +62,11 @@ def run(arguments: Sequence[str], alias: str | None = None) -> int:
         return _tell(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_FAILED
-    return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+            raise
+        return _lost(error)
+    return status
 
 
 def _process(arguments: Sequence[str], alias: str | None = None) -> Never:
@@ -81,6 +86,19 @@ def _process(arguments: Sequence[str], alias: str | None = None) -> Never:
     sys.exit(status)
 
 
+def _call(words: list[str]) -> int:
+    """The command's own status. Raises what it raises."""
+    from softlan.cli.commands import app  # it takes a moment, see `_process`
+
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # how rich ends a program whose output nobody reads
+            raise end.__context__ from None
+        return end.code if isinstance(end.code, int) else EXIT_FAILED
+    return 0
+
+
 def _tell(message: str, status: int) -> int:
     from softlan.obs.logging import without_invitations
 
@@ -89,14 +107,21 @@ def _tell(message: str, status: int) -> int:
     return status
 
 
+def _lost(error: OSError) -> int:
+    """Standard output is full, or nobody reads it. It is given up: at its end, Python would make a status of it."""
+    sys.stdout = None
+    return _tell(f"cannot write what was asked for: {error.strerror}", EXIT_FAILED)
+
+
 def _what(error: CycloptsError) -> str:
     """What is wrong with a command line, in one line; the library's own words where they are clear enough."""
     unused = error.unused_tokens or []
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         if error.keyword is not None:
             return f"{error.keyword} needs a value"
-        unknown = next((token for token in unused if token.startswith("-")), None)
-        return f"{error.argument.name} is missing" + (f", and there is no {unknown}" if unknown else "")
+        name = error.argument.name
+        unknown = next((token for token in unused if token.startswith("-") and token != name), None)
+        return f"{name} is missing" + (f", and there is no {unknown}" if unknown else "")
     if any(token.startswith("softlan1_") for token in unused):
         return "an invitation goes behind --invite"
     if isinstance(error, UnusedCliTokensError):

@@ -83,6 +83,8 @@ def new(
         pinned = _given(relay_ca_cert, where, named, now)
     elif (own := _own(state_directory(state_dir) / "dev-cert.pem", where, named, now)) is not None:
         pinned = own
+    elif state_dir is not None:
+        raise UsageError(f"no relay has made a certificate in {state_dir}; check --state-dir, or say --no-pin")
     else:
         pinned = _Pinned(
             named,
@@ -94,10 +96,13 @@ def new(
     if out is not None:
         _keep(out, invitation.text())
     elif qr is None:
-        qr = sys.stdout.isatty() and sys.stderr.isatty()
+        qr = all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
     tell(_explain(invitation, pinned, out))
     if qr:
-        _show_code(invitation.text(), sys.stderr)
+        try:
+            _show_code(invitation.text(), sys.stderr)
+        except UsageError as error:  # the invitation itself is what counts
+            tell(f"({error}.)")
         tell("")
     if out is None:
         sys.stderr.flush()
@@ -123,12 +128,14 @@ def show(
     relay_config
         Print the lines of a relay's config file instead, by which only this invitation opens the room.
     """
+    if qr and relay_config:
+        raise UsageError("--qr and --relay-config do not go together: a code is for players, the lines for a relay")
     given = invite if invite is not None else from_environment()
     if given is None:
         raise UsageError("the invitation is missing: give @FILE, - for standard input, or the text itself")
     invitation = read_invitation(given)
     if relay_config:
-        print(config_lines(invitation))
+        print(f"\n{config_lines(invitation)}")  # for `>>`: the file's last line may have no end
     elif qr:
         _show_code(invitation.text(), sys.stdout)
     else:
@@ -233,15 +240,20 @@ If it fails:    sudo softlan doctor --invite @{file}
 
 
 def _show_code(text: str, stream: TextIO) -> None:
-    """White on black also where a terminal is black on white: not every phone reads the reverse."""
+    """White on black also where a terminal is black on white: not every phone reads the reverse.
+
+    Raises UsageError where it has no room.
+    """
     import segno
 
     code = segno.make_qr(text, error="l", boost_error=False)
     width, _ = code.symbol_size(border=_QUIET_ZONE)
     console = Console(file=stream, highlight=False)
     if console.is_terminal and console.width < width:
-        tell(f"(The QR code needs a terminal of {width} columns; `softlan room show --qr` shows it later.)")
-        return
+        raise UsageError(
+            f"the QR code needs a terminal of {width} columns, and this one has {console.width}: widen it, "
+            "and show the code with `softlan room show --qr`"
+        )
     drawn = io.StringIO()
     code.terminal(drawn, border=_QUIET_ZONE, compact=True)
     console.print(Text(drawn.getvalue().rstrip("\n"), "bright_white on black"), soft_wrap=True)

@@ -26,7 +26,6 @@ from softlan.obs.logging import configure, get_logger
 
 if TYPE_CHECKING:
     from softlan.client.service import ClientConfig
-    from softlan.host.powershell import Runner
     from softlan.host.scm import ServiceControl
 
 service = App(name="service", help="Run the client as a service of Windows (as administrator).")
@@ -35,7 +34,7 @@ LOG_NAME = "service.log"
 LOG_LIMIT = 4 << 20
 """Bytes from which on a start puts the log aside."""
 
-INVITATION_NAME = "invitation.txt"
+INVITATION_NAME, ASIDE_NAME = "invitation.txt", "invitation.old"
 _READERS = ("*S-1-5-18:F", "*S-1-5-32-544:F")  # the local system, and administrators
 
 RETRY = 15.0  # seconds until the client is tried again after a fault of this machine: at boot the network comes late
@@ -72,12 +71,21 @@ def remove(*, state_dir: StateDir = None) -> None:
     from softlan.host.scm import SERVICE_NAME
     from softlan.host.scm import remove as unregister
 
-    unregister()
-    path = service_directory(state_dir) / INVITATION_NAME
+    missing: UsageError | None = None
     try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise HostError("remove", f"the service is removed, but not its invitation {path}: {error.strerror}") from error
+        unregister()
+    except UsageError as error:  # somebody was faster; what they have left goes all the same
+        missing = error
+    directory = service_directory(state_dir)
+    for path in (directory / INVITATION_NAME, directory / ASIDE_NAME):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostError(
+                "remove", f"the service is removed, but not its invitation {path} ({error.strerror}): delete it"
+            ) from error
+    if missing is not None:
+        raise missing
     print(f"the service {SERVICE_NAME} is removed")
 
 
@@ -167,14 +175,14 @@ def service_directory(state_dir: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def kept_invitation(path: Path, text: str, run: "Runner | None" = None) -> Iterator[None]:
+def kept_invitation(path: Path, text: str) -> Iterator[None]:
     """Write an invitation for the service; if the block fails, the file that was there is back.
 
     Raises HostError.
     """
-    aside = path.with_suffix(".old")
+    aside = path.with_name(ASIDE_NAME)
     try:
-        _write_protected(path, aside, text, run)
+        _write_protected(path, aside, text)
         yield
     except BaseException:  # Ctrl-C too: whatever ended the block, what was there before is back; it is raised again
         with contextlib.suppress(OSError):
@@ -186,7 +194,7 @@ def kept_invitation(path: Path, text: str, run: "Runner | None" = None) -> Itera
         aside.unlink(missing_ok=True)
 
 
-def _write_protected(path: Path, aside: Path, text: str, run: "Runner | None") -> None:
+def _write_protected(path: Path, aside: Path, text: str) -> None:
     """Write what only administrators and the local system may read: anyone can ask for a service's command line.
 
     The access list is set while the file is empty: it inherits nothing, and has these two by their well-known SIDs
@@ -196,13 +204,13 @@ def _write_protected(path: Path, aside: Path, text: str, run: "Runner | None") -
     from softlan.host.kernel32 import system_directory
     from softlan.host.powershell import run_process
 
-    icacls = "icacls.exe" if run is not None else str(Path(system_directory(), "icacls.exe"))
+    icacls = str(Path(system_directory(), "icacls.exe"))
     try:
         private_directory(path.parent)
         if path.exists():
             path.replace(aside)
         path.touch(mode=0o600)
-        done = (run or run_process)([icacls, str(path), "/inheritance:r", "/grant:r", *_READERS], {})
+        done = run_process([icacls, str(path), "/inheritance:r", "/grant:r", *_READERS], {})
         if done.status:
             why = " ".join((done.err or done.out).split()) or f"icacls ended with status {done.status}"
             raise HostError("keep invitation", f"cannot protect {path}: {why}")
@@ -214,9 +222,11 @@ def _write_protected(path: Path, aside: Path, text: str, run: "Runner | None") -
 
 def open_log(directory: Path) -> TextIO:
     """The service's log, for appending. Raises HostError."""
+    from softlan.host.durable import private_directory
+
     path = directory / LOG_NAME
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(directory)
         if path.exists() and path.stat().st_size > LOG_LIMIT:
             path.replace(path.with_suffix(".old.log"))
         return open(path, "a", encoding="utf-8", buffering=1)

@@ -90,6 +90,7 @@ class Attempts:
         self._started = self._next = clock()
         self._candidate: Session | None = None
         self._candidate_until = 0.0
+        self._second_look: Session | None = None
         self._last_failure = None if targets else Ended(EndKind.LOST, f"no usable address for {relay}")
         self._local_failure: SoftlanError | None = None
         self._log = get_logger("tunnel")
@@ -149,7 +150,7 @@ class Attempts:
         # Now and then a small one: a path that carries the first flight may still lose a large certificate's.
         self._attempt(address, now, small=rounds >= 2 and rounds % 2 == 0)
 
-    def _attempt(self, address: SocketAddress, now: float, *, small: bool = False) -> None:
+    def _attempt(self, address: SocketAddress, now: float, *, small: bool = False) -> Session:
         def accept(connection: Connection) -> Session:
             return self._open_session(connection, self, now)
 
@@ -157,6 +158,7 @@ class Attempts:
         connection = self._endpoint.connect(configuration, address, accept, now)
         assert isinstance(connection.handler, Session)
         self._sessions.append(connection.handler)
+        return connection.handler
 
     def _choose(self, session: Session, now: float) -> None:
         self.winner, self._candidate = session, None
@@ -180,12 +182,14 @@ class Attempts:
         now = self._clock()
         candidate = self._candidate
         if candidate is not None:
-            self._choose(max(candidate, session, key=lambda s: s.path.budget), now)
+            if session.path.budget != NARROWEST or session is self._second_look:
+                self._choose(max(candidate, session, key=lambda s: s.path.budget), now)
+            # else it began as the first one did, and says no more
         elif session.path.budget != NARROWEST or self.narrow:
             self._choose(session, now)
         else:
             self._candidate, self._candidate_until = session, now + SECOND_LOOK
-            self._attempt(session.connection.address, now)
+            self._second_look = self._attempt(session.connection.address, now)
 
     def session_joined(self, session: Session, welcome: Welcome) -> None:
         """In."""

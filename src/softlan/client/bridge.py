@@ -29,6 +29,7 @@ class Bridge:
         self._log = get_logger("bridge")
         self._reported: Counter[str] = Counter()
         self._next_report = 0.0
+        self._told = ""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read the device from now on."""
@@ -55,7 +56,7 @@ class Bridge:
             self._gone(error)
 
     def report(self, now: float) -> None:
-        """Once in a while, one line on what was dropped since the last one."""
+        """Once in a while, one line on what was dropped since the last one, and one on a complaint that is new."""
         if now < self._next_report:
             return
         self._next_report = now + 10.0
@@ -66,6 +67,10 @@ class Bridge:
         self._reported = drops
         if news:
             self._log.info("drops", **news)
+        complaint = self.device.counters.last_error
+        if complaint and complaint != self._told:
+            self._told = complaint
+            self._log.info("device", says=complaint)
 
     def _readable(self) -> bool:
         """Take a burst; whether there may be more."""

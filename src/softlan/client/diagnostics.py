@@ -193,10 +193,23 @@ _WHY = {
     DropReason.MALFORMED: "unreadable",
     DropReason.QUEUE_FULL: "more than the interface could take at once",
     DropReason.DEVICE_ERROR: "refused by the interface",
-    # From the room: only of another player's frames, in a sealed room.
+    DropReason.NOT_SEALED: "plain in a sealed room",
+    DropReason.UNEXPECTED_SEAL: "sealed in a plain room",
+    DropReason.UNKNOWN_SENDER: "from somebody who was not announced",
+    DropReason.BAD_SEAL: "with a seal that does not fit",
+    DropReason.REPLAYED: "seen before, or far too late",
+    # What our own look stops, in a sealed room.
+    DropReason.INVALID_SOURCE: "with an address that is not their sender's",
+    DropReason.SWITCH_CONTROL: "meant for switches",
+    DropReason.ETHERTYPE: "of a type that is kept out",
+    DropReason.AMBIGUOUS: "another player's, and not to be read to the end",
     DropReason.DHCP_SERVER: "another player's DHCP server",
+    DropReason.DHCPV6_SERVER: "another player's DHCPv6 server",
     DropReason.IPV6_RA: "another player's router",
+    DropReason.ICMP_REDIRECT: "another player's redirect",
+    DropReason.ND_REDIRECT: "another player's IPv6 redirect",
     DropReason.ARP_SPOOF: "another player's ARP with a false address",
+    DropReason.ND_SPOOF: "another player's ND with a false address",
 }
 
 

@@ -21,7 +21,9 @@ HELD = 32
 """Datagrams that wait for the news of their sender, in all."""
 HOLD_TIME = 1.0  # seconds; the stream repeats what was lost within that
 MOST_SENDERS = 4096
-"""Others in a sealed room; each takes 3 KiB, and a relay can make up as many as there are peer ids."""
+"""Others in a sealed room; each takes 3 KiB, and 9 more once it was heard.
+
+A relay can make up as many as there are peer ids."""
 
 _SEALED_START = HEADER_LENGTH + ETHERNET_HEADER
 
@@ -40,6 +42,7 @@ class PlainFrames:
         self._header = b""
         self._longest = 0
         self._limit = 0  # bytes of a frame that our budget carries
+        self._overhead = HEADER_LENGTH  # bytes of a datagram beside its frame
         self._seal: Sealer | None = None
 
     def joined(self, peer_id: int, budget: int, room_mtu: int) -> None:
@@ -127,7 +130,8 @@ class PlainFrames:
             direction=direction,
             room=self._room,
             peer=peer,
-            budget=self._limit + HEADER_LENGTH if reason is DropReason.OVER_BUDGET else None,
+            budget=self._limit + self._overhead if reason is DropReason.OVER_BUDGET else None,
+            overhead=self._overhead,
             sealed=sealed,
         )
 
@@ -165,6 +169,7 @@ class SealedFrames(PlainFrames):
         if salt is None or len(salt) != SALT_LENGTH:
             raise ValueError(f"a session in a sealed room needs a salt of {SALT_LENGTH} bytes")
         self.salt = salt.hex()
+        self._overhead += SEAL_OVERHEAD
         self._key = sender_key(frame_key, salt, mac)
         self._mac = mac
         self._opener = Opener(frame_key) if opener is None else opener

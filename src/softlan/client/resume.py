@@ -22,7 +22,7 @@ class ResumeFile:
         if self._last is not None:
             return self._last
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            text = self._path.read_text("ascii")
+            text = self._path.read_text("utf-8")
             if 0 < len(text) <= 128:
                 return text
         return None
@@ -31,7 +31,7 @@ class ResumeFile:
         """Keep the string of this welcome."""
         self._last = resume
         draft = self._path.with_suffix(".new")
-        with contextlib.suppress(OSError, UnicodeEncodeError):
+        with contextlib.suppress(OSError):
             private_directory(self._path.parent)
             write_private(draft, resume, sync=False)
             draft.replace(self._path)

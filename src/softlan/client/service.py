@@ -16,7 +16,7 @@ from softlan.client.status import Status, StatusOptions
 from softlan.client.tunnel import Tunnel, TunnelConfig
 from softlan.device.base import TapDevice
 from softlan.errors import HostError, SoftlanError
-from softlan.host.privileges import Capability, drop_privileges, hide_memory
+from softlan.host.privileges import Capability, drop_privileges
 from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
@@ -115,6 +115,5 @@ def unsupported_here(what: str) -> None:
 
 def run(config: ClientConfig) -> None:
     """`run_client` in an event loop of its own, as a process that gives up the privileges it no longer needs."""
-    hide_memory()
     needed, log = frozenset((Capability.NET_ADMIN,)), get_logger("client")
     loop.run(run_client(config, lambda: drop_privileges(needed, config.tunnel.state_dir, log)))

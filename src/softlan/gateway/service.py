@@ -9,7 +9,7 @@ from softlan.client.tunnel import Tunnel, TunnelConfig
 from softlan.gateway.bridge import Lan
 from softlan.gateway.cam import CamRefresh
 from softlan.gateway.second_look import LookMode, SecondLook
-from softlan.host.privileges import drop_privileges, hide_memory, one_thread
+from softlan.host.privileges import drop_privileges, one_thread
 from softlan.net import loop
 from softlan.net.resolve import resolve
 from softlan.obs.counters import TrafficCounters
@@ -66,7 +66,6 @@ async def run_gateway(config: GatewayConfig, opened: Callable[[], None] = lambda
 
 def run(config: GatewayConfig) -> None:
     """`run_gateway` in an event loop of its own, as a process that gives up the privileges it no longer needs."""
-    hide_memory()
     one_thread()
     log = get_logger("gateway")
     loop.run(run_gateway(config, lambda: drop_privileges(frozenset(), config.tunnel.state_dir, log)))

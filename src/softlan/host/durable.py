@@ -28,12 +28,13 @@ def private_directory(directory: Path) -> None:
 
 
 def write_private(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a whole file that only we may read (0600), whatever the umask, or one that is there. Raises OSError.
+    """Write a whole file that only we may read (0600), whatever the umask. Raises OSError.
 
-    It is on the disk when this returns, unless `sync` says that nobody minds. A link is not followed.
+    It is on the disk when this returns, unless `sync` says that nobody minds. It is always a new file: one that is
+    there is removed, as is a link, since somebody else may own it or hold it open.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         if sys.platform != "win32":
             os.fchmod(file.fileno(), 0o600)
         file.write(text)

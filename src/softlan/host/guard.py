@@ -197,4 +197,6 @@ class HostGuard:
             raise self._error(error) from error
 
     def _error(self, error: OSError) -> HostError:
-        return HostError("journal", f"cannot use {self._journal}: {error.strerror}")
+        return HostError(
+            "journal", f"cannot use {self._journal}: {error.strerror}; choose another place with --state-dir"
+        )

@@ -2,7 +2,8 @@
 
 A gateway needs nothing more: its packet sockets stay open, and making a ring anew or asking for an interface asks for
 no capability. A client keeps CAP_NET_ADMIN: the relay's route is pinned anew when interfaces come and go, and the
-TAP's MTU follows the room's. A relay needs none from the start.
+TAP's MTU follows the room's. A relay needs none once its port is open, but with ACME CAP_NET_BIND_SERVICE, for TCP
+port 80 at each renewal.
 
 The user stays who it is. State files are root's when a program was started as root, and must be written to the end
 (the journal, to put the host back); another user would need them handed over, and the next start as root would find
@@ -17,7 +18,7 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -28,6 +29,7 @@ class Capability(enum.IntEnum):
 
     DAC_OVERRIDE = 1
     DAC_READ_SEARCH = 2
+    NET_BIND_SERVICE = 10
     NET_ADMIN = 12
 
 
@@ -65,13 +67,20 @@ def one_thread() -> None:
         os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
-def drop_privileges(needed: frozenset[Capability], state_dir: Path, log: FilteringBoundLogger) -> None:
+def drop_privileges(
+    needed: frozenset[Capability],
+    state_dir: Path | None,
+    log: FilteringBoundLogger,
+    *,
+    read_again: Sequence[Path] = (),
+) -> None:
     """Keep `needed` and nothing else, now and in programs that this one might start; say what is really kept.
 
     Root without capabilities is an ordinary user among files. Where `state_dir` is another user's and closed to us,
-    CAP_DAC_OVERRIDE is kept as well; where this program itself is, as in a home directory that sudo was used from,
-    CAP_DAC_READ_SEARCH, since not all of it is loaded yet. Raises nothing: what the system does not allow is said in a
-    line of the debug log. It is for this thread and those that it starts from now on; what others have shows in `kept`.
+    CAP_DAC_OVERRIDE is kept as well; where the files in `read_again` are, or this program itself, as in a home
+    directory that sudo was used from, CAP_DAC_READ_SEARCH, since not all of it is loaded yet. Raises nothing: what the
+    system does not allow is said in a line of the debug log. It is for this thread and those that it starts from now
+    on; what others have shows in `kept`.
     """
     if sys.platform != "linux":
         log.debug("privileges.unchanged", reason=f"{sys.platform} has no capabilities of this kind")
@@ -86,9 +95,9 @@ def drop_privileges(needed: frozenset[Capability], state_dir: Path, log: Filteri
 
     kept = sum(1 << capability for capability in needed)
     attempt("try without", lambda: _reduce(kept, keep_permitted=True))
-    if not all(_may(Path(file), os.R_OK) for file in (__file__, os.__file__)):
+    if not all(_may(file, os.R_OK) for file in (Path(__file__), Path(os.__file__), *read_again)):
         kept |= 1 << Capability.DAC_READ_SEARCH
-    if not _is_ours(state_dir):
+    if state_dir is not None and not _is_ours(state_dir):
         kept |= 1 << Capability.DAC_OVERRIDE
     attempt("clear the ambient set", lambda: _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
     attempt("clear the bounding set", _clear_bounding_set)
@@ -100,11 +109,14 @@ def drop_privileges(needed: frozenset[Capability], state_dir: Path, log: Filteri
 
 
 def _is_ours(directory: Path) -> bool:
-    """Whether, with what is effective now, state can be kept in `directory`, and what is in there read and replaced."""
+    """Whether, with what is effective now, state can be kept in `directory`, and what is in there read and replaced.
+
+    While it is missing, the first directory above it counts, where it is to be made; what else is in there does not.
+    """
     try:
+        files = [entry for entry in directory.iterdir() if entry.is_file()] if directory.exists() else []
         while not directory.exists():
             directory = directory.parent
-        files = [entry for entry in directory.iterdir() if entry.is_file()]
     except OSError:
         return False
     return _may(directory, os.R_OK | os.W_OK | os.X_OK) and all(_may(file, os.R_OK | os.W_OK) for file in files)

@@ -143,7 +143,8 @@ def serve(work: Callable[[ServiceControl], int]) -> int:
 def install(command_line: str) -> None:
     """Register the service, to be started with Windows as the local system, and start it. Raises HostError.
 
-    After a crash it is started again, after 10 seconds and later after 60.
+    What cannot be started is not left registered. After a crash it is started again, after 10 seconds and later after
+    60.
     """
     api = _advapi32()
     manager = _open_manager(api, _MANAGER_CONNECT | _MANAGER_CREATE)
@@ -173,7 +174,10 @@ def install(command_line: str) -> None:
         try:
             _describe(api, service)
             if not api.StartServiceW(service, 0, None):
-                raise _error("start the service, which is registered now,", _last_error())
+                raise _error("start the service", _last_error())
+        except BaseException:  # an interrupt too: it would start with Windows, without its invitation; raised again
+            api.DeleteService(service)
+            raise
         finally:
             api.CloseServiceHandle(service)
     finally:

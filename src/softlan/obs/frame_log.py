@@ -64,15 +64,17 @@ class FrameLog:
         budget: int | None = None,
         target: int | None = None,
         malformed: int | None = None,
+        overhead: int = overlay.HEADER_LENGTH,
         sealed: bool = False,
     ) -> None:
         """Log one frame, if the mode and the rate let it through.
 
         `peer` is the ingress peer, `targets` the number of peers that got the frame. For a frame that did not
         fit, `budget` is what it exceeds and `target` the peer whose budget that is; the record then has the
-        length as an overlay datagram too, `encoded`. `malformed` is how many of the peer's were malformed so
-        far. Members that are None are left out. `frame` may be anything, also too short. Of a `sealed` one nothing
-        behind the Ethernet header is read: it may show the type of a tag, but not what is behind that.
+        length as an overlay datagram too, `encoded`: `overhead` bytes more. `malformed` is how many of the
+        peer's were malformed so far. Members that are None are left out. `frame` may be anything, also too short.
+        Of a `sealed` one nothing behind the Ethernet header is read: it may show the type of a tag, but not what
+        is behind that.
         """
         if not (self.all or (self.drops and (action is not Action.FORWARDED or reason is not None))):
             return
@@ -90,7 +92,7 @@ class FrameLog:
         record["reason"] = reason.value if reason else None
         record["targets"] = targets
         if budget is not None:
-            record |= {"target": target, "encoded": overlay.HEADER_LENGTH + len(frame), "budget": budget}
+            record |= {"target": target, "encoded": overhead + len(frame), "budget": budget}
         record["malformed"] = malformed
         if self._left_out:
             record["left_out"] = self._left_out

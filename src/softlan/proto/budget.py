@@ -29,16 +29,6 @@ def budget_of_payload(udp_payload: int) -> int:
     return udp_payload - DATAGRAM_OVERHEAD
 
 
-def payload_of_budget(budget: int) -> int:
-    """The UDP payload that a full overlay datagram takes: 1440 -> 1472."""
-    return budget + DATAGRAM_OVERHEAD
-
-
 def mtu_of_budget(budget: int, *, sealed: bool = False) -> int:
     """The MTU whose frames, with one tag, fit the budget: 1440 -> 1418, 1394 in a sealed room."""
     return budget - FRAME_OVERHEAD - (SEAL_OVERHEAD if sealed else 0)
-
-
-def budget_of_mtu(mtu: int, *, sealed: bool = False) -> int:
-    """The budget that carries every frame of this MTU, with one tag: 1418 -> 1440."""
-    return mtu + FRAME_OVERHEAD + (SEAL_OVERHEAD if sealed else 0)

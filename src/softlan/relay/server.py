@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from softlan.client.running import Stop, running
-from softlan.host.privileges import hide_memory
+from softlan.host.privileges import Capability, drop_privileges
 from softlan.net import loop
 from softlan.net.address import HostPort
 from softlan.obs.frame_log import FrameLog, FrameLogMode
@@ -60,21 +60,37 @@ class RelayConfig:
     """Whose certificate to get and renew by ACME."""
 
 
-async def serve(config: RelayConfig) -> None:
-    """Run a relay until SIGINT or SIGTERM. Raises HostError when it cannot listen."""
+async def serve(config: RelayConfig, settled: Callable[[], None] = lambda: None) -> None:
+    """Run a relay until SIGINT or SIGTERM. Raises HostError when it cannot listen.
+
+    `settled` is called when all is open that takes a privilege; with ACME at the start, since its threads inherit ours.
+    """
     async with running() as stop:
+        if config.acme is not None:
+            settled()
         renewal = Renewal(config.acme, get_logger("relay")) if config.acme is not None else None
         credentials = config.credentials
         if credentials is None and renewal is not None:
             credentials = renewal.kept() or await _first(config, renewal, stop)
         if credentials is not None:
-            await _Server(config, credentials, renewal).run(stop)
+            server = _Server(config, credentials, renewal)
+            if config.acme is None:
+                settled()
+            await server.run(stop)
 
 
 def run(config: RelayConfig) -> None:
-    """`serve` in an event loop of its own."""
-    hide_memory()  # the certificate's key is in it
-    loop.run(serve(config))
+    """`serve` in an event loop of its own, as a process that gives up the privileges it no longer needs."""
+    loop.run(serve(config, lambda: _give_up_privileges(config)))
+
+
+def _give_up_privileges(config: RelayConfig) -> None:
+    log, files, acme = get_logger("relay"), config.certificate_files, config.acme
+    if acme is None:
+        drop_privileges(frozenset(), None, log, read_again=(files.cert, files.key) if files is not None else ())
+    else:
+        again = (acme.authorities,) if acme.authorities is not None else ()
+        drop_privileges(frozenset((Capability.NET_BIND_SERVICE,)), acme.directory_path, log, read_again=again)
 
 
 class _Server:

@@ -174,6 +174,14 @@ TROUBLE: dict[str, tuple[RelayLook, dict[str, Any], str, Outcome, str, str]] = {
         "for a.example, b.example, not for relay.example.net",
         "--server-name b.example",
     ),
+    "another name than an invitation's": (
+        replace(REFUSED, certificate=replace(SHOWN, names=("a.example", "b.example"))),
+        {"is_invited": True, "has_pin": True},
+        "certificate",
+        F,
+        "for a.example, b.example, not for relay.example.net",
+        "Ask the party's host for an invitation that is made with --server-name b.example",
+    ),
     "another certificate than the pinned one": (
         replace(REFUSED, trouble='Fingerprints did not match. Expected "00"'),
         {"has_pin": True},
@@ -231,6 +239,22 @@ TROUBLE: dict[str, tuple[RelayLook, dict[str, Any], str, Outcome, str, str]] = {
         F,
         "does not let us in: room DEN needs another room token.",
         "Ask the party's host for the room's current invitation",
+    ),
+    "another relay": (
+        replace(GOOD, refused=True, reject="redirect", trouble="go to other.example.net"),
+        {},
+        "room",
+        F,
+        "go to other.example.net",
+        "with --relay",
+    ),
+    "another relay than an invitation's": (
+        replace(GOOD, refused=True, reject="redirect", trouble="go to other.example.net"),
+        {"is_invited": True},
+        "room",
+        F,
+        "go to other.example.net",
+        "Ask the party's host for an invitation with the relay that it names",
     ),
     "lost while joining": (
         replace(GOOD, refused=True, trouble="the relay is silent"),

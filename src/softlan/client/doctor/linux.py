@@ -7,9 +7,7 @@ from pathlib import Path
 from softlan.client.doctor.finding import Finding, failed, no_route, ok, skipped, warning, way
 from softlan.errors import HostError
 from softlan.host.base import HostNetwork, IPAddress
-
-CAP_NET_ADMIN = 12
-"""Bit of the capability (capabilities(7), linux/capability.h)."""
+from softlan.host.privileges import Capability
 
 _ROOT = Path("/")
 
@@ -24,7 +22,7 @@ def privileges(root: Path = _ROOT) -> Finding:
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     if found is None:
         return skipped(name, "The kernel does not tell this process's capabilities.")
-    if int(found[1], 16) >> CAP_NET_ADMIN & 1:
+    if int(found[1], 16) >> Capability.NET_ADMIN & 1:
         return ok(name, "This process may make interfaces and routes (CAP_NET_ADMIN).")
     return failed(name, "This process may not make interfaces (no CAP_NET_ADMIN).", "Run it as root: sudo softlan ...")
 

@@ -29,7 +29,7 @@ class DoctorConfig:
     relay: HostPort
     server_name: str
     """The name that the relay's certificate must carry."""
-    pin: Path | None
+    ca_cert: Path | None
     """The file of --relay-ca-cert."""
     room: str | None
     """The room to look into, as a player for a moment; None leaves the rooms alone."""
@@ -37,7 +37,7 @@ class DoctorConfig:
     tap_name: str | None = None
     tap_instance_id: str | None = None
     metric: int = 1
-    fingerprint: bytes | None = None
+    pin: bytes | None = None
     """An invitation's pin, SHA-256 of the relay's certificate."""
     room_token: str | None = field(default=None, repr=False)
     frame_key: bytes | None = field(default=None, repr=False)
@@ -54,11 +54,11 @@ def examine(config: DoctorConfig, patience: float = PATIENCE) -> list[Finding]:
 async def _examine(config: DoctorConfig, patience: float) -> list[Finding]:
     now = datetime.datetime.now(datetime.UTC)
     trust, fault = Trust(config.server_name), None
-    if config.fingerprint is not None:
-        trust = Trust(config.server_name, fingerprint=config.fingerprint.hex())
+    if config.pin is not None:
+        trust = Trust(config.server_name, fingerprint=config.pin.hex())
     else:
         try:
-            trust = load_trust(config.pin, config.server_name, now)
+            trust = load_trust(config.ca_cert, config.server_name, now)
         except UsageError as error:
             fault = str(error)
     # A new MAC: the player's own may be in the room at this moment.
@@ -77,7 +77,7 @@ async def _examine(config: DoctorConfig, patience: float) -> list[Finding]:
         config.server_name,
         now,
         pin_fault=fault,
-        has_pin=config.pin is not None and fault is None,
+        has_pin=config.ca_cert is not None and fault is None,
         is_invited=config.is_invited,
         is_sealed=config.frame_key is not None,
     )

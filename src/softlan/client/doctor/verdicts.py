@@ -221,7 +221,9 @@ def _untrusted(
         return failed(
             name,
             f"The relay's certificate is for {', '.join(certificate.names)}, not for {server_name}.",
-            f"Add --server-name {certificate.names[-1]}, if that is the relay you mean.",
+            f"Ask the party's host for an invitation that is made with --server-name {certificate.names[-1]}."
+            if is_invited
+            else f"Add --server-name {certificate.names[-1]}, if that is the relay you mean.",
         )
     if has_pin:
         return failed(
@@ -260,6 +262,8 @@ def _path(look: RelayLook, *, is_sealed: bool) -> Finding:
 def _room(look: RelayLook, *, is_invited: bool) -> Finding:
     if look.welcome is None:
         advice = _REJECTS.get(look.reject, "Try again in a moment; if it stays so, ask the relay's operator.")
+        if is_invited and look.reject == "redirect":
+            advice = "Ask the party's host for an invitation with the relay that it names."
         return failed("room", f"The relay does not let us in: {_sentence(look.trouble)}", advice)
     room, how = look.welcome.room, "lets us in, sealed," if look.welcome.sealed else "lets us in,"
     if not look.welcome.gateway_present:
