@@ -1,11 +1,14 @@
 """Members that abuse the control stream, and a room whose members come and go."""
 
+from collections import deque
+
 from tests.hostile.attack import Field, attack
 from tests.hostile.peer import CONTROL, Peer, message, stream_frame
 
 STATS = message(type="stats", counters={"a": 1}, rtt_ms=1.5)
 UNKNOWN = message(type="news")
 CHATTERERS = 4
+SILENT = 24  # members that are gone, and of whom the relay does not know it yet; a room has 64 places
 
 
 @attack("stats of 60 bytes and messages of unknown type, as fast as flow control lets four members write")
@@ -51,6 +54,7 @@ def control_unread(field: Field) -> None:
 def mac_flapping(field: Field) -> None:
     field.begin()
     number = 0
+    silent: deque[Peer] = deque()
     while field.on("joins"):
         number += 1
         peer = field.peer()
@@ -63,7 +67,14 @@ def mac_flapping(field: Field) -> None:
         elif number % 3 == 1:
             peer.quic.close(reason_phrase="gone")
             peer.transmit()
-        peer.sock.close()  # and every third without a word
+        else:  # and every third without a word, but some places in the room are left for others
+            silent.append(peer)
+            if len(silent) <= SILENT:
+                continue
+            peer = silent.popleft()
+            peer.quic.close()
+            peer.transmit()
+        peer.sock.close()
     field.saw["in the room"] = field.sent["joins"]
 
 
