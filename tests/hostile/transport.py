@@ -9,6 +9,7 @@ from tests.hostile.attack import Field, attack
 from tests.hostile.peer import CONTROL, Peer, stream_frame, varint
 
 SHORT_HEADER = 1 + 8  # bytes before the packet number
+ROOMFUL = 32  # peers that come one after the other into one room, of whom none has said that it leaves
 PACKETS = 64  # made by hand between two looks at what the relay says
 
 
@@ -23,7 +24,8 @@ def key_updates(field: Field) -> None:
             field.sent["packets"] += peer.send(peer.packet(b"\1"))
         number += 1  # nothing that comes can be read any more: whether this one lives we cannot tell
         peer.sock.close()
-        peer = field.joined(field.own_room(), field.mac(number))
+        room = field.own_room(f"-{number // ROOMFUL}")
+        peer = field.joined(room, field.mac(number))
 
 
 @attack("key updates by the book, each as soon as the relay has answered the one before", count=300_000, variant=True)
