@@ -46,6 +46,16 @@ def flood(world: World, server: Server, count: int, networks: int = 200) -> None
     world.run(lambda: not server.endpoint._line, within=2)
 
 
+def arrive(world: World, server: Server, count: int) -> None:
+    """Initials from 200 networks, all at the same moment."""
+    first = first_datagram()
+    for number in range(count):
+        data = first[:6] + next(_NUMBERS).to_bytes(8, "big") + first[14:]
+        server.sock.inbox.append((data, (f"203.{number % 200}.113.1", 1024)))
+    while server.sock.inbox:
+        server.endpoint.receive(world.now)
+
+
 def at(world: World, address: SocketAddress, count: int) -> list[Recorder]:
     """Clients behind one address."""
     return [world.connect(world.endpoint(world.sock((address[0], address[1] + n)))) for n in range(count)]
@@ -121,12 +131,7 @@ def test_who_waits_is_not_overtaken_by_who_comes_when_the_door_opens() -> None:
 def test_the_line_is_no_longer_than_it_may_be() -> None:
     world = World()
     server = world.serve(retry_above=1000)
-    first = first_datagram()
-    for number in range(600):
-        data = first[:6] + next(_NUMBERS).to_bytes(8, "big") + first[14:]
-        server.sock.inbox.append((data, (f"203.{number % 200}.113.1", 1024)))
-    while server.sock.inbox:
-        server.endpoint.receive(world.now)
+    arrive(world, server, 600)
     assert len(server.endpoint._line) == MAX_WAITING
     assert server.endpoint.snapshot()["too_many_handshakes"] == 600 - BEGIN_AT_ONCE - MAX_WAITING
     client = world.connect()
@@ -136,12 +141,7 @@ def test_the_line_is_no_longer_than_it_may_be() -> None:
 def test_made_up_addresses_do_not_fill_the_line() -> None:
     world = World()
     server = world.serve()
-    first = first_datagram()
-    for number in range(300):
-        data = first[:6] + next(_NUMBERS).to_bytes(8, "big") + first[14:]
-        server.sock.inbox.append((data, (f"203.{number % 200}.113.1", 1024)))
-    while server.sock.inbox:
-        server.endpoint.receive(world.now)
+    arrive(world, server, 300)
     assert len(server.endpoint._line) == 64 - BEGIN_AT_ONCE
     assert server.endpoint.retries_sent == 300 - 64
 

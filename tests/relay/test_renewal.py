@@ -68,6 +68,19 @@ async def test_the_first_one_comes_from_a_thread_of_its_own(tmp_path: Path) -> N
     assert [line["event"] for line in logs] == ["acme.first", "acme.obtained"]
 
 
+def noted_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how many seconds it pauses, each time that it does."""
+    waits: list[float] = []
+    pause = Renewal._pause
+
+    async def note(self: Renewal, seconds: float) -> None:
+        waits.append(seconds)
+        await pause(self, seconds)
+
+    monkeypatch.setattr(Renewal, "_pause", note)
+    return waits
+
+
 async def test_it_tries_again_later_each_time_twice_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "FIRST_RETRY", 0.02)
     monkeypatch.setattr(renewal, "LAST_RETRY", 0.05)
@@ -77,14 +90,7 @@ async def test_it_tries_again_later_each_time_twice_as_long(tmp_path: Path, monk
 
     refusals = [HostError("get certificate", "it says no"), KeyError("newOrder"), Panic("no JSON")]
     authority = Authority(tmp_path, *refusals)
-    waits: list[float] = []
-    pause = Renewal._pause
-
-    async def note(self: Renewal, seconds: float) -> None:
-        waits.append(seconds)
-        await pause(self, seconds)
-
-    monkeypatch.setattr(Renewal, "_pause", note)
+    waits = noted_pauses(monkeypatch)
     with capture_logs() as logs:
         await asyncio.wait_for(authority.renewal().first(), 10)
     assert authority.asked == 4
@@ -138,14 +144,7 @@ async def test_one_that_is_due_at_once_is_left_alone_for_hours_unless_somebody_h
 ) -> None:
     """This machine's clock is years ahead: what the CA signs today has nearly ended by it, and so has the next one."""
     monkeypatch.setattr(renewal, "_today", lambda: NOW + datetime.timedelta(days=700))
-    waits: list[float] = []
-    pause = Renewal._pause
-
-    async def note(self: Renewal, seconds: float) -> None:
-        waits.append(seconds)
-        await pause(self, seconds)
-
-    monkeypatch.setattr(Renewal, "_pause", note)
+    waits = noted_pauses(monkeypatch)
     authority = Authority(tmp_path)
     trying = authority.renewal()
     shown: list[Credentials] = []
