@@ -1,5 +1,6 @@
 """What tests of packet sockets have at the other end of the cable."""
 
+import array
 import fcntl
 import os
 import socket
@@ -13,6 +14,16 @@ from tests.device.namespaces import Namespace
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, TUNSETIFF = 0x0002, 0x1000, 0x4000, 0x400454CA
 GSO_UDP_FRAGMENTS = 3
+SIOCETHTOOL, ETHTOOL_STXCSUM, ETHTOOL_STSO = 0x8946, 0x17, 0x1F
+
+
+def offload_nothing(interface: str) -> None:
+    """Let an interface of this namespace be a card that makes no checksums and splits nothing: the kernel does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for command in (ETHTOOL_STSO, ETHTOOL_STXCSUM):
+            value = array.array("I", (command, 0))  # struct ethtool_value
+            ifreq = struct.pack("@16sP16x", interface.encode(), value.buffer_info()[0])
+            fcntl.ioctl(any_socket.fileno(), SIOCETHTOOL, ifreq)
 
 
 def vnet_header(
@@ -36,7 +47,12 @@ class Far:
         self._socket.sendmsg((vnet_header(**offload), frame))
 
     def receive(self) -> bytes:
-        return self._socket.recv(65600)[10:]
+        return self.receive_with_header()[1]
+
+    def receive_with_header(self) -> tuple[bytes, bytes]:
+        """A virtio_net_hdr and the frame behind it."""
+        received = self._socket.recv(65600)
+        return received[:10], received[10:]
 
     def close(self) -> None:
         self._socket.close()

@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
-from tests.device.cards import Card, Far
+from tests.device.cards import Card, Far, offload_nothing
 from tests.device.namespaces import Namespace, namespaces, unprivileged, wire
 
 from softlan.device import af_packet, packet_ring
@@ -23,6 +23,7 @@ from softlan.device.packet_ring import PacketRing
 from softlan.errors import HostError
 from softlan.proto.drop import DropReason
 from softlan.proto.offload import Gso
+from softlan.proto.offload import segment as split
 
 pytestmark = pytest.mark.netns
 
@@ -325,6 +326,87 @@ def test_a_frame_that_the_kernel_finds_wrong_is_counted_and_the_rest_goes_on(
     assert [far.receive() for _ in range(2 + more)] == [FRAMES[0], *rest]
     assert device.counters.drops == {DropReason.DEVICE_ERROR: 1}
     assert device.counters.last_error == "send on lan0: Invalid argument"
+
+
+def stream(network: Packet, count: int, *, port: int = 80, start: int = 5) -> list[bytes]:
+    """`count` segments of 1000 bytes, as a host would send them."""
+    whole = bytes(ETHER / network / TCP(sport=port, seq=start, flags="A") / Raw((STREAM * 4)[: 1000 * count]))
+    frames = split(whole, kind=Gso.TCP_V4 if network is V4 else Gso.TCP_V6, gso_size=1000)
+    assert frames is not None
+    return frames
+
+
+NETWORKS = pytest.mark.parametrize("network", [V4, V6], ids=["ipv4", "ipv6"])
+
+
+@NETWORKS
+def test_a_stream_goes_to_the_card_in_one_piece(device: PacketSocket, far: Far, network: Packet) -> None:
+    frames = stream(network, 60)
+    assert device.write_burst(frames) == 60
+    virtio, whole = far.receive_with_header()
+    _, kind, _, gso_size, start, offset = struct.unpack("=BBHHHH", virtio)
+    assert (gso_size, start, offset) == (1000, 34 if network is V4 else 54, 16)
+    assert split(whole, kind=kind, gso_size=gso_size) == frames
+    assert (device.counters.frames_out, device.counters.writes) == (60, 1)
+
+
+@NETWORKS
+def test_on_the_wire_it_is_what_it_was(box: Namespace, device: PacketSocket, far: Far, network: Packet) -> None:
+    with box.entered():
+        offload_nothing("lan0")
+    frames = [FRAMES[0], *stream(network, 60), FRAMES[1], *stream(network, 3, port=81), *stream(network, 1, port=82)]
+    assert device.write_burst(frames) == 66
+    received = [far.receive() for _ in frames]
+    assert Counter(received) == Counter(frames)
+    for port in (80, 81, 82):
+        flow = [frame for frame in frames if TCP in Ether(frame) and Ether(frame)[TCP].sport == port]
+        assert [frame for frame in received if frame in flow] == flow
+    assert device.counters.drops == {}
+
+
+def test_a_damaged_segment_is_not_made_right(box: Namespace, device: PacketSocket, far: Far) -> None:
+    frames = stream(V4, 20)
+    frames[7] = frames[7][:500] + b"\xff" + frames[7][501:]
+    assert device.write_burst(frames) == 0
+    assert device.counters.drops == {DropReason.MALFORMED: 20}
+    assert device.write_burst(FRAMES) == 5
+    assert [far.receive() for _ in FRAMES] == FRAMES
+
+
+async def test_segments_above_the_interfaces_mtu_are_not_hidden_in_a_super_frame(
+    box: Namespace, device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(af_packet, "_LOOK", 0.01)
+    box.ip("link", "set", "lan0", "mtu", "900")
+    device.attach(asyncio.get_running_loop(), lambda: device.read_burst())
+    async with asyncio.timeout(5):
+        while device._mtu != 900:
+            await asyncio.sleep(0)
+    assert device.write_burst([*stream(V4, 20), *FRAMES]) == 5
+    assert [far.receive() for _ in FRAMES] == FRAMES
+    assert device.counters.drops == {DropReason.OVER_BUDGET: 20}
+
+
+def test_an_interface_that_takes_none_is_given_none(
+    device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = struct.pack("=BBHHHH", 1, 0x42, 54, 1000, 34, 16)
+    monkeypatch.setattr(af_packet, "for_card", lambda buffers: [unknown, *buffers[1:]])
+    frames = stream(V4, 20)
+    assert device.write_burst(frames) == 0
+    assert device.counters.drops == {DropReason.DEVICE_ERROR: 20}
+    assert device.write_burst(frames) == 20
+    assert [far.receive() for _ in frames] == frames
+
+
+def test_without_numpy_each_segment_is_sent_by_itself(
+    box: Namespace, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(af_packet, "IS_FAST", False)
+    frames = stream(V4, 20)
+    with box.entered(), closing(PacketSocket.open("lan0")) as device:
+        assert device.write_burst(frames) == 20
+        assert [far.receive() for _ in frames] == frames
 
 
 @pytest.fixture

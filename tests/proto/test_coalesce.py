@@ -10,7 +10,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from softlan.proto.coalesce import PLAIN, coalesce
-from softlan.proto.offload import Gso, segment
+from softlan.proto.offload import Gso, complete_checksum, for_card, segment
 
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
 V4 = IP(src="192.168.7.1", dst="192.168.7.2", id=77, ttl=9, flags="DF")
@@ -288,3 +288,59 @@ class TestFlows:
         for index, place, value in damage:
             frames[index][place] = value
         written([bytes(frame) for frame in frames])
+
+
+def handed_over(frames: list[bytes]) -> list[Written | None]:
+    """What a card would get of each super-frame."""
+    checked = [for_card(buffers) for buffers in coalesce(frames) if len(buffers) > 2]
+    blobs = [b"".join(buffers) if buffers is not None else None for buffers in checked]
+    return [(struct.unpack("=BBHHHH", blob[:10]), blob[10:]) if blob is not None else None for blob in blobs]
+
+
+class TestForCard:
+    @NETWORKS
+    @pytest.mark.parametrize("options", [STAMP, []], ids=["timestamps", "no options"])
+    def test_leaves_the_checksums_to_the_card(self, network: Packet, options: list[tuple[str, object]]) -> None:
+        frames = stream(network, 5000, 1000, options=options)
+        [card] = handed_over(frames)
+        assert card is not None
+        fields, frame = card
+        transport = 34 if isinstance(network, IP) else 54
+        assert fields == (1, kind_of(network), len(frames[0]) - 1000, 1000, transport, 16)
+        completed = complete_checksum(frame, transport, 16)
+        assert completed is not None
+        assert checksums_hold(completed)
+
+    @NETWORKS
+    @given(length=st.integers(301, 9000), size=st.integers(300, 1448), seq=st.integers(0, 0xFFFFFFFF))
+    def test_lets_it_send_the_segments_as_they_were(self, network: Packet, length: int, size: int, seq: int) -> None:
+        frames = stream(network, length, size, seq=seq, flags="PA")
+        sent: list[bytes] = []
+        for buffers in coalesce(frames):
+            checked = for_card(buffers) if len(buffers) > 2 else buffers
+            assert checked is not None
+            fields, frame = struct.unpack("=BBHHHH", checked[0][:10]), b"".join(checked)[10:]
+            sent += split([(fields, frame)])
+        assert sent == frames
+
+    @NETWORKS
+    @given(
+        index=st.integers(0, 9),
+        place=st.integers(0, 10_000),
+        flip=st.integers(1, 255),
+        size=st.sampled_from([600, 601]),
+    )
+    def test_gives_it_nothing_that_is_damaged(
+        self, network: Packet, index: int, place: int, flip: int, size: int
+    ) -> None:
+        frames = stream(network, 10 * size - 5, size)
+        damaged = bytearray(frames[index])
+        damaged[14 + place % (len(damaged) - 14)] ^= flip
+        frames[index] = bytes(damaged)
+        for card in handed_over(frames):
+            assert card is None or set(split([card])) <= set(frames)
+
+    @pytest.mark.parametrize("place", [22, 24, 26, 30, 50], ids=["hops", "sum", "from", "to", "tcp's sum"])
+    def test_nor_what_is_damaged_in_all_of_them(self, place: int) -> None:
+        frames = [frame[:place] + bytes((frame[place] ^ 1,)) + frame[place + 1 :] for frame in stream(V4, 5000, 1000)]
+        assert handed_over(frames) in ([], [None])

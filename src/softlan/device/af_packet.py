@@ -5,6 +5,11 @@ address, and what is sent here goes to the wire only. So the tunnel's players re
 this machine by it; and a machine with one card for both does not carry the relay's own packets to the relay.
 
 There are two queues towards the tunnel, TCP's and one for all else, so that a game does not wait behind a download.
+
+In the other direction a burst of one TCP stream goes to the card as a super-frame, which the card splits, or the kernel
+in its place: the wire carries the same frames. That is one trip through the kernel instead of as many, and a receiver
+whose card puts them together again acknowledges them at once. Their checksums are verified before (`for_card`), which
+takes numpy; without it, each frame is sent by itself.
 """
 
 import asyncio
@@ -18,11 +23,16 @@ from pathlib import Path
 
 from softlan.device.base import DeviceCounters, DeviceGone
 from softlan.device.capture_filter import capture_filter
+from softlan.device.netdev import NetDevice
 from softlan.device.packet_ring import PacketRing
 from softlan.device.send_many import SendMany
 from softlan.device.wired import check_wired
 from softlan.errors import HostError
+from softlan.proto.chunk_sums import IS_FAST
+from softlan.proto.coalesce import coalesce
 from softlan.proto.drop import DropReason
+from softlan.proto.ethernet import HEADER_LENGTH
+from softlan.proto.offload import for_card
 
 _STAGE = "open interface"
 
@@ -30,6 +40,7 @@ _STAGE = "open interface"
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_STATISTICS = 6
+_PACKET_VNET_HDR = 15
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_PROMISC = 1
 _ETH_P_ALL = 3
@@ -55,6 +66,8 @@ class PacketSocket:
         "_index",
         "_kernel_drops",
         "_loop",
+        "_merged",
+        "_mtu",
         "_out",
         "_rings",
         "_send_many",
@@ -65,14 +78,26 @@ class PacketSocket:
         "name",
     )
 
-    def __init__(self, name: str, index: int, captures: Sequence[socket.socket], out: socket.socket) -> None:
-        """For `open`, which prepares the sockets; TCP's is the last of `captures`. Raises OSError."""
+    def __init__(
+        self,
+        name: str,
+        index: int,
+        captures: Sequence[socket.socket],
+        out: socket.socket,
+        merged: socket.socket | None = None,
+    ) -> None:
+        """For `open`, which prepares the sockets; TCP's is the last of `captures`, `merged` sends super-frames.
+
+        Raises OSError.
+        """
         self.name = name
         self.counters = DeviceCounters()
         self._index = index
         self._captures = captures
         self._rings = [PacketRing(capture, self.counters) for capture in captures]
         self._out = out
+        self._merged = merged
+        self._mtu = _mtu(name) if merged is not None else 0
         self._send_many = SendMany(out).send
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -87,10 +112,10 @@ class PacketSocket:
         check_wired(interface, sysfs)
         with ExitStack() as stack:
             try:
-                # Protocol 0 receives nothing, so no other interface's frames are queued before the bind. The last one
-                # only sends, and stays with it: that saves a virtio header before each frame.
-                *captures, out = [
-                    stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) for _ in range(3)
+                # Protocol 0 receives nothing, so no other interface's frames are queued before the bind. The last two
+                # only send, and stay with it: one for frames without a virtio header, one for those that need it.
+                *captures, out, merged = [
+                    stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) for _ in range(4)
                 ]
             except PermissionError:
                 raise HostError(
@@ -103,10 +128,14 @@ class PacketSocket:
                     _prepare(capture, capture_filter(tcp=tcp))
                 membership = struct.pack("=iHH8x", index, _PACKET_MR_PROMISC, 0)
                 captures[0].setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
-                out.setblocking(False)
-                out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-                out.bind((interface, 0))
-                device = cls(interface, index, captures, out)
+                merged.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+                for sender in (out, merged):
+                    sender.setblocking(False)
+                    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+                    sender.bind((interface, 0))
+                if not IS_FAST:
+                    merged.close()
+                device = cls(interface, index, captures, out, merged if IS_FAST else None)
                 stack.callback(device.close)
                 for capture in captures:
                     capture.bind((interface, _ETH_P_ALL))
@@ -161,8 +190,26 @@ class PacketSocket:
     def write_burst(self, frames: Sequence[bytes]) -> int:
         """Send `frames`, each complete; returns how many the interface's queue took.
 
-        A card pads frames of less than 60 bytes itself.
+        A card pads frames of less than 60 bytes itself. Those of different streams may leave in another order.
         """
+        if self._merged is None or len(frames) <= _FEW or max(map(len, frames)) > self._mtu + HEADER_LENGTH:
+            return self._send(frames)
+        writes = coalesce(frames)
+        if len(writes) == len(frames):
+            return self._send(frames)
+        taken = 0
+        single: list[bytes] = []
+        for buffers in writes:
+            if len(buffers) == 2:
+                single.append(buffers[1])
+                continue
+            if single:
+                taken += self._send(single)
+                single = []
+            taken += self._send_merged(self._merged, buffers)
+        return taken + self._send(single) if single else taken
+
+    def _send(self, frames: Sequence[bytes]) -> int:
         count = len(frames)
         send = self._out.send
         taken = index = calls = 0
@@ -184,6 +231,26 @@ class PacketSocket:
         self.counters.frames_out += taken
         return taken
 
+    def _send_merged(self, merged: socket.socket, buffers: list[bytes]) -> int:
+        """Send one super-frame; how many frames went with it."""
+        count, counters = len(buffers) - 1, self.counters
+        checked = for_card(buffers)
+        if checked is None:  # whoever received them would drop the damaged one; its neighbours are sent again
+            counters.drop(DropReason.MALFORMED, count)
+            return 0
+        counters.writes += 1
+        try:
+            merged.sendmsg(checked)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                self._merged = None  # this interface takes no super-frames
+                merged.close()
+            if not self._send_failed(error, count):
+                counters.drop(DropReason.DEVICE_ERROR, count - 1)
+            return 0
+        counters.frames_out += count
+        return count
+
     def kernel_drops(self) -> int:
         """Frames that found no room in their ring, since the start; these are counted as drops, too."""
         for capture in self._captures:
@@ -197,9 +264,11 @@ class PacketSocket:
             ring.close()
             capture.close()
         self._out.close()
+        if self._merged is not None:
+            self._merged.close()
 
     def _look(self) -> None:
-        """Count what the kernel lost, and help a ring that has stuck.
+        """Count what the kernel lost, see what the interface carries now, and help a ring that has stuck.
 
         A super-frame that no virtio header can describe (SCTP's, say) is lost in Linux, and so is all that follows:
         `tpacket_rcv` leaves the slot marked in `rx_owner_map` (seen with 6.18). So when frames are lost though there
@@ -207,6 +276,8 @@ class PacketSocket:
         """
         assert self._loop is not None
         self._timer = self._loop.call_later(_LOOK, self._look)
+        if self._merged is not None:
+            self._mtu = _mtu(self.name)
         idle = [taken == before for taken, before in zip(self._taken, self._taken_at_look, strict=True)]
         self._taken_at_look = self._taken[:]
         for ring, capture, is_idle in zip(self._rings, self._captures, idle, strict=True):
@@ -255,6 +326,15 @@ class PacketSocket:
         except OSError:
             return False
         return True
+
+
+def _mtu(interface: str) -> int:
+    """Bytes of payload that an interface carries; 0 when it is gone. The kernel does not see to it for super-frames."""
+    try:
+        with NetDevice(interface) as device:
+            return device.mtu()
+    except OSError:
+        return 0
 
 
 def _prepare(capture: socket.socket, which: bytes) -> None:

@@ -13,7 +13,7 @@ NAME_LIMIT = 15
 """IFNAMSIZ less its final zero byte."""
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
-_SIOCSIFMTU = 0x8922
+_SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCSIFHWADDR, _SIOCGIFHWADDR = 0x8924, 0x8927
 _SIOCSIFTXQLEN = 0x8943
 _SIOCETHTOOL = 0x8946
@@ -55,6 +55,10 @@ class NetDevice:
     def set_mac(self, mac: bytes) -> None:
         """Set an Ethernet address, 6 bytes."""
         self._ioctl(_SIOCSIFHWADDR, struct.pack("=H6s", ARPHRD_ETHER, mac))
+
+    def mtu(self) -> int:
+        """The MTU in bytes of payload."""
+        return int(struct.unpack_from("=i", self._ioctl(_SIOCGIFMTU), 16)[0])
 
     def set_mtu(self, mtu: int) -> None:
         """Set the MTU in bytes of payload."""

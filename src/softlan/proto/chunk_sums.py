@@ -11,6 +11,8 @@ try:
 except ImportError:
     _numpy = None
 
+IS_FAST = _numpy is not None
+"""Whether it is installed."""
 _NUMPY_FROM = 4
 """Fewer chunks than that are faster without it."""
 _NUMPY_FROM_BYTES = 512

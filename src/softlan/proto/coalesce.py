@@ -10,6 +10,8 @@ segment was damaged before the tunnel, the super-frame's checksum is as wrong as
 is left to verify it (`VIRTIO_NET_HDR_F_NEEDS_CSUM` is not set), drops it. The same holds for the IPv4 header's. As
 within one segment, two damages may cancel each other out in a sum; here, also if they lie in two segments of a run.
 A kernel that does not receive but forwards a super-frame makes new checksums when it splits it, unverified.
+
+So does a network card that is to split one; for that, `offload.for_card` verifies them first.
 """
 
 import struct
@@ -58,7 +60,7 @@ def coalesce(frames: Sequence[bytes]) -> list[list[bytes]]:
                     continue
         buffers = [PLAIN, frame]
         writes.append(buffers)
-        if index < count and len(frame) >= _SMALLEST:
+        if index < count and len(frame) >= _SMALLEST and (frame[23] == _TCP or frame[20] == _TCP):
             run = _begin(frame, buffers)
             if run is not None:
                 runs[run.flow] = run

@@ -3,10 +3,12 @@
 A frame that a packet socket delivers may not be what was, or would be, on the wire: a local sender leaves
 the checksum to its card, and GRO or TSO hands over up to 64 KiB of a stream as one super-frame. The
 `virtio_net_hdr` that comes with each frame (virtio 1.2 section 5.1.6, `linux/virtio_net.h`) says which.
+And in the other direction, a super-frame of ours that is left to the card.
 """
 
 import enum
 import struct
+from collections.abc import Sequence
 
 from softlan.proto import ethernet
 from softlan.proto.chunk_sums import chunk_sums, tail_sum
@@ -26,6 +28,10 @@ SCTP_CHECKSUM_OFFSET = 8
 """SCTP's checksum is a CRC32c, which the virtio header cannot say; the offset gives it away."""
 
 _TCP, _UDP = 6, 17
+_TCP_CHECKSUM = 16  # where it is in the header
+_IP = ethernet.HEADER_LENGTH  # of a frame without tags
+_VNET_HEADER = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
+_NEEDS_CSUM = 1
 _HOP_BY_HOP, _DESTINATION_OPTIONS = 0, 60
 _FIN_PSH, _CWR = 0x09, 0x80
 
@@ -166,6 +172,33 @@ def segment(frame: bytes, *, kind: int, gso_size: int) -> list[bytes] | None:
             transport_sum -= more_flags
             more_flags = 0
     return segments
+
+
+def for_card(buffers: Sequence[bytes]) -> list[bytes] | None:
+    """A super-frame that `coalesce` made, for a card that is to split it and to make the checksums, in two pieces.
+
+    As the stack would leave it (`VIRTIO_NET_HDR_F_NEEDS_CSUM`): with the pseudo-header's sum where TCP's checksum
+    will be. None when a checksum is wrong: the card would make it right. Linux's GRO merges no such segment either.
+    """
+    start = _VNET_HEADER.size
+    _, kind, payload, gso_size, _, _ = _VNET_HEADER.unpack_from(buffers[0])
+    header = buffers[0][start:]
+    stream = b"".join(buffers[1:])
+    if kind == Gso.TCP_V4:
+        transport = _IP + 20
+        addresses = header[26:34]
+        if word_sum(header[_IP:transport]) % 0xFFFF:
+            return None
+    else:
+        transport = _IP + 40
+        addresses = header[22:54]
+    pseudo_header = word_sum(addresses) + _TCP + payload - transport + len(stream)
+    if (pseudo_header + word_sum(header[transport:]) + tail_sum(stream, 0)) % 0xFFFF:
+        return None
+    place = transport + _TCP_CHECKSUM
+    virtio = _VNET_HEADER.pack(_NEEDS_CSUM, kind, payload, gso_size, transport, _TCP_CHECKSUM)
+    partial = (pseudo_header % 0xFFFF).to_bytes(2, "big")
+    return [b"".join((virtio, header[:place], partial, header[place + 2 :])), stream]
 
 
 def _ipv4_bounds(frame: bytes, ip: int, protocol: int) -> tuple[int, int] | None:
