@@ -12,10 +12,9 @@ own (`keys.sender_key`), so its counter begins at 0 and no nonce is used twice.
 """
 
 from array import array
+from struct import Struct
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from softlan.proto.aead import REFUSED, Cipher, cipher
 from softlan.proto.drop import DropReason
 from softlan.proto.keys import sender_key
 from softlan.proto.overlay import Kind, header, parse
@@ -25,10 +24,16 @@ WINDOW = 1024
 REMEMBERED = 4096
 """Sessions of others that ended here, or that we left, of which it is still known how far they had come."""
 
-_ZEROS = bytes(4)
-_ETHERNET_END = 18
-_COUNTER_END = 26
-_SHORTEST = _COUNTER_END + 16
+_START = Struct(">18sQ")  # what is in clear, and the counter
+_SHORTEST = _START.size + 16
+
+# Made once: a slice with its bounds written out is made anew each time.
+_OVERLAY = slice(4)
+_ETHERNET = slice(14)
+_REST = slice(14, None)
+_SEALED_REST = slice(_START.size, None)
+_SOURCE = slice(10, 16)
+_BEHIND_OVERLAY = slice(4, None)
 
 
 class Sealer:
@@ -39,16 +44,15 @@ class Sealer:
     def __init__(self, key: bytes, header: bytes) -> None:
         """`key` is this session's `keys.sender_key`, `header` the overlay header of kind 1 with our peer id."""
         self._counter = 0
-        self._encrypt = AESGCM(key).encrypt
+        self._encrypt = cipher(key).encrypt
         self._header = header
 
     def seal(self, frame: bytes) -> bytes:
         """Make the whole datagram of a frame of at least 14 bytes; it is 28 bytes longer."""
         counter = self._counter
         self._counter = counter + 1
-        start = self._header + frame[:14]
-        nonce_end = counter.to_bytes(8, "big")
-        return start + nonce_end + self._encrypt(_ZEROS + nonce_end, frame[14:], start)
+        start = self._header + frame[_ETHERNET]
+        return start + counter.to_bytes(8, "big") + self._encrypt(counter, frame[_REST], start)
 
 
 class Opener:
@@ -77,7 +81,7 @@ class Opener:
         self._forget(start)
         self._forget(self._headers.get(name))  # one session has one window, whatever it is called
         key = sender_key(self._frame_key, salt, mac)
-        self._senders[start] = _Sender(AESGCM(key), mac, name, self._tops.pop(name, -1))
+        self._senders[start] = _Sender(cipher(key), mac, name, self._tops.pop(name, -1))
         self._headers[name] = start
 
     def remove(self, peer_id: int) -> None:
@@ -96,27 +100,27 @@ class Opener:
         what did not come from its sender as it is, INVALID_SOURCE a client's frame with a MAC that is not its own,
         REPLAYED one that was opened before, or is too late to tell.
         """
-        sender = self._senders.get(datagram[:4])
+        sender = self._senders.get(datagram[_OVERLAY])
         if sender is None or len(datagram) < _SHORTEST:
             parsed = parse(datagram)
             return DropReason.UNKNOWN_SENDER if parsed and parsed[0] is Kind.SEALED else DropReason.MALFORMED
-        start, nonce_end = datagram[:_ETHERNET_END], datagram[_ETHERNET_END:_COUNTER_END]
+        start, counter = _START.unpack_from(datagram)
         try:
-            rest = sender.decrypt(_ZEROS + nonce_end, datagram[_COUNTER_END:], start)
-        except InvalidTag:
+            rest = sender.decrypt(counter, datagram[_SEALED_REST], start)
+        except REFUSED:
             return DropReason.BAD_SEAL
-        if sender.mac is not None and start[10:16] != sender.mac:
+        mac, seen, top = sender.mac, sender.seen, sender.top
+        if mac is not None and start[_SOURCE] != mac:
             return DropReason.INVALID_SOURCE
-        seen = sender.seen
         if seen is None:
-            seen = sender.seen = _window(sender.top)
-        counter = int.from_bytes(nonce_end, "big")
-        if counter > sender.top:
+            seen = sender.seen = _window(top)
+        if counter > top:
             sender.top = counter
-        elif counter <= sender.top - WINDOW or seen[counter % WINDOW] == counter:
+        elif counter <= top - WINDOW or seen[counter % WINDOW] == counter:
             return DropReason.REPLAYED
         seen[counter % WINDOW] = counter
-        return start[4:] + rest
+        frame: bytes = start[_BEHIND_OVERLAY] + rest
+        return frame
 
     def _forget(self, start: bytes | None) -> None:
         """Keep of a sender only how far it came: what it sent before will not come again."""
@@ -139,7 +143,7 @@ class _Sender:
 
     __slots__ = ("decrypt", "mac", "name", "seen", "top")
 
-    def __init__(self, cipher: AESGCM, mac: bytes | None, name: _Name, top: int) -> None:
+    def __init__(self, cipher: Cipher, mac: bytes | None, name: _Name, top: int) -> None:
         self.decrypt = cipher.decrypt
         self.mac = mac
         self.name = name
