@@ -15,10 +15,11 @@ from scapy.packet import Packet, Raw
 from tests.device.cards import Card, Far, offload_nothing
 from tests.device.namespaces import Namespace, namespaces, unprivileged, wire
 
-from softlan.device import af_packet, packet_ring
+from softlan.device import af_packet, packet_out, packet_ring
 from softlan.device.af_packet import PacketSocket
 from softlan.device.base import DeviceGone, FrameDevice
 from softlan.device.netdev import NetDevice
+from softlan.device.packet_out import PacketOut
 from softlan.device.packet_ring import PacketRing
 from softlan.errors import HostError
 from softlan.proto.drop import DropReason
@@ -121,21 +122,65 @@ def test_a_game_does_not_wait_behind_a_stream(device: PacketSocket, far: Far, ne
     for frame in stream:
         far.send(frame)
     far.send(FRAMES[0])
-    assert device.read_burst() == [FRAMES[0], *stream[:63]]
+    assert device.read_burst() == [FRAMES[0]]
+    assert device.read_burst() == stream[:64]
     far.send(FRAMES[1])
-    assert device.read_burst() == [FRAMES[1], *stream[63:126]]
+    assert device.read_burst() == [FRAMES[1]]
+    assert device.read_burst() == stream[64:128]
+    assert device.read_burst() == stream[128:192]
+    far.send(FRAMES[2])
+    assert device.read_burst() == [FRAMES[2]]
+    assert device.read_burst() == stream[192:]
+    assert device.read_burst() == []
 
 
-def test_under_a_flood_of_others_a_stream_has_a_quarter(device: PacketSocket, far: Far) -> None:
-    others = [bytes(ETHER / V4 / UDP(sport=number)) for number in range(120)]
-    stream = [segment(number) for number in range(60)]
+def test_under_a_flood_of_others_every_second_burst_is_a_streams(device: PacketSocket, far: Far) -> None:
+    others = [bytes(ETHER / V4 / UDP(sport=number)) for number in range(90)]
+    for number, frame in enumerate(others):
+        far.send(frame)
+        if number % 30 == 0:
+            far.send(segment(number))
+    assert device.read_burst(30) == others[:30]
+    assert device.read_burst(30) == [segment(0), segment(30), segment(60)]
+    assert device.read_burst(30) == others[30:60]
+    far.send(segment(1))
+    assert device.read_burst(30) == [segment(1)]
+    assert device.read_burst(30) == others[60:]
+
+
+def test_two_full_queues_take_turns(device: PacketSocket, far: Far) -> None:
+    others = [bytes(ETHER / V4 / UDP(sport=number)) for number in range(150)]
+    stream = [segment(number) for number in range(130)]
     for frame in others + stream:
         far.send(frame)
-    assert device.read_burst() == others[:48] + stream[:16]
-    assert device.read_burst() == others[48:96] + stream[16:32]
-    assert device.read_burst() == others[96:] + stream[32:]
+    for start in (0, 64, 128):
+        assert device.read_burst() == others[start : start + 64]
+        assert device.read_burst() == stream[start : start + 64]
     assert device.read_burst() == []
-    assert (device.counters.frames_in, device.counters.reads) == (180, 4)
+    assert (device.counters.frames_in, device.counters.reads) == (280, 7)
+
+
+async def test_what_waits_in_both_queues_is_handed_over_by_two_calls(device: PacketSocket, far: Far) -> None:
+    stream = [segment(number) for number in range(3)]
+    for frame in stream + FRAMES:
+        far.send(frame)
+    bursts: list[list[bytes]] = []
+    device.attach(asyncio.get_running_loop(), lambda: bursts.append(device.read_burst()))
+    async with asyncio.timeout(5):
+        while len(bursts) < 2:
+            await asyncio.sleep(0)
+    device.detach()
+    assert bursts == [FRAMES, stream]
+
+
+def test_others_alone_do_not_wait_for_a_stream(device: PacketSocket, far: Far) -> None:
+    for frame in FRAMES:
+        far.send(frame)
+    assert [device.read_burst(2) for _ in range(4)] == [FRAMES[:2], FRAMES[2:4], FRAMES[4:], []]
+    far.send(segment(0))
+    far.send(FRAMES[0])
+    assert device.read_burst() == FRAMES[:1], "when there was nothing, nobody has a turn to claim"
+    assert device.read_burst() == [segment(0)]
 
 
 @pytest.mark.parametrize(
@@ -380,7 +425,7 @@ async def test_segments_above_the_interfaces_mtu_are_not_hidden_in_a_super_frame
     box.ip("link", "set", "lan0", "mtu", "900")
     device.attach(asyncio.get_running_loop(), lambda: device.read_burst())
     async with asyncio.timeout(5):
-        while device._mtu != 900:
+        while device._out._mtu != 900:
             await asyncio.sleep(0)
     assert device.write_burst([*stream(V4, 20), *FRAMES]) == 5
     assert [far.receive() for _ in FRAMES] == FRAMES
@@ -391,10 +436,10 @@ def test_an_interface_that_takes_none_is_given_none(
     device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown = struct.pack("=BBHHHH", 1, 0x42, 54, 1000, 34, 16)
-    monkeypatch.setattr(af_packet, "for_card", lambda buffers: [unknown, *buffers[1:]])
+    monkeypatch.setattr(packet_out, "for_card", lambda buffers: [unknown, *buffers[1:]])
     frames = stream(V4, 20)
-    assert device.write_burst(frames) == 0
-    assert device.counters.drops == {DropReason.DEVICE_ERROR: 20}
+    assert device.write_burst(frames + stream(V6, 20)) == 0
+    assert device.counters.drops == {DropReason.DEVICE_ERROR: 40}
     assert device.write_burst(frames) == 20
     assert [far.receive() for _ in frames] == frames
 
@@ -402,7 +447,7 @@ def test_an_interface_that_takes_none_is_given_none(
 def test_without_numpy_each_segment_is_sent_by_itself(
     box: Namespace, far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(af_packet, "IS_FAST", False)
+    monkeypatch.setattr(packet_out, "IS_FAST", False)
     frames = stream(V4, 20)
     with box.entered(), closing(PacketSocket.open("lan0")) as device:
         assert device.write_burst(frames) == 20
@@ -417,7 +462,7 @@ def slow(box: Namespace) -> Iterator[tuple[PacketSocket, socket.socket]]:
     with box.entered(), theirs:
         index = socket.if_nametoindex("lan0")
         captures = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) for _ in range(2)]
-        with closing(PacketSocket("lan0", index, captures, ours)) as device:
+        with closing(PacketSocket("lan0", index, captures, PacketOut("lan0", index, ours, None))) as device:
             yield device, theirs
 
 

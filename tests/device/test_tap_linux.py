@@ -421,14 +421,15 @@ def test_a_game_does_not_wait_behind_a_stream_nor_the_stream_for_a_flood(family:
             for game in games:
                 game.send(b"quick")
             burst = tap.read_burst(16)
-            assert [is_tcp(frame) for frame in burst] == [False] * 8 + [True] * 8
+            assert [is_tcp(frame) for frame in burst] == [False] * 8
+            burst = tap.read_burst(16)
+            assert [is_tcp(frame) for frame in burst] == [True] * 16
             for _ in range(10):
                 for game in games:
                     game.send(b"flood")
-            burst = tap.read_burst(64)
-            assert [is_tcp(frame) for frame in burst] == [False] * 48 + [True] * 16
-            burst = tap.read_burst(64)
-            assert [is_tcp(frame) for frame in burst[:48]] == [False] * 32 + [True] * 16
+            for kind in (False, True, False, True, False):
+                burst = tap.read_burst(20)
+                assert [is_tcp(frame) for frame in burst] == [kind] * 20, "they take turns"
         assert far.counters.drops == {}
 
 
@@ -443,6 +444,23 @@ def test_what_nobody_has_answered_is_sorted_too(tap: LinuxTap, application: sock
     assert frames == []
     tap._read(tap._queues[1], 64, frames)
     assert len(frames) == 32
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give the kernel a program")
+def test_a_stream_has_a_turn_only_right_after_a_burst_of_others(tap: LinuxTap, application: socket.socket) -> None:
+    kinds = []
+    with ExitStack() as stack:
+        for between in (0, 1):
+            application.sendto(b"x", ("10.9.0.2", 8))
+            assert [is_tcp(frame) for frame in tap.read_burst()] == [False]
+            for _ in range(between):
+                assert tap.read_burst() == []
+            stream = stack.enter_context(socket.socket())
+            stream.setblocking(False)
+            stream.connect_ex(("10.9.0.2", 9))
+            application.sendto(b"x", ("10.9.0.2", 8))
+            kinds.append([[is_tcp(frame) for frame in tap.read_burst()] for _ in range(3)])
+    assert kinds == [[[True], [False], []], [[False], [True], []]]
 
 
 def test_where_the_kernel_takes_no_program_there_is_one_queue(

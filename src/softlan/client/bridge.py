@@ -11,8 +11,8 @@ from softlan.obs.logging import get_logger
 # Frames read from the device in one go: a burst is worth one flush, and the tunnel's own turn must not wait.
 BURST = 64
 
-# A burst from one of a device's queues may be shorter; from here on it is taken for one of several.
-PART = 32
+# From so many on, a burst may have left something in its queue: a ring that stands drops some of what was looked at.
+FULL_BURST = 32
 
 # Bursts that a device may have kept from before the start: more than any socket's buffer holds.
 STALE_BURSTS = 256
@@ -36,7 +36,7 @@ class Bridge:
         self.device.attach(loop, self._readable)
 
     def forget_waiting(self) -> None:
-        """Throw away what has waited in a device that nobody read: it is of the past."""
+        """Throw away what has waited in a device that nobody read, in all of its queues: it is of the past."""
         try:
             for _ in range(STALE_BURSTS):
                 if not self.device.read_burst(BURST):
@@ -73,7 +73,7 @@ class Bridge:
             self._log.info("device", says=complaint)
 
     def _readable(self) -> bool:
-        """Take a burst; whether there may be more."""
+        """Take a burst; whether there may be more of its queue. Another one has a descriptor and a call of its own."""
         try:
             frames = self.device.read_burst(BURST)
         except DeviceGone as error:
@@ -82,4 +82,4 @@ class Bridge:
             return False
         if frames:
             self.send(frames)
-        return len(frames) >= PART
+        return len(frames) >= FULL_BURST

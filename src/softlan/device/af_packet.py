@@ -4,35 +4,25 @@ The machine's own traffic on that interface stays out: what it sends is not capt
 address, and what is sent here goes to the wire only. So the tunnel's players reach the LAN behind the card, but not
 this machine by it; and a machine with one card for both does not carry the relay's own packets to the relay.
 
-There are two queues towards the tunnel, TCP's and one for all else, so that a game does not wait behind a download.
-
-In the other direction a burst of one TCP stream goes to the card as a super-frame, which the card splits, or the kernel
-in its place: the wire carries the same frames. That is one trip through the kernel instead of as many, and a receiver
-whose card puts them together again acknowledges them at once. Their checksums are verified before (`for_card`), which
-takes numpy; without it, each frame is sent by itself.
+There are two queues towards the tunnel, TCP's and one for all else, so that a game does not wait behind a download:
+neither here, nor in a burst, which is all of one queue.
 """
 
 import asyncio
 import ctypes
-import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from softlan.device.base import DeviceCounters, DeviceGone
+from softlan.device.base import DeviceGone
 from softlan.device.capture_filter import capture_filter
-from softlan.device.netdev import NetDevice
+from softlan.device.packet_out import GONE, PacketOut, exists
 from softlan.device.packet_ring import PacketRing
-from softlan.device.send_many import SendMany
 from softlan.device.wired import check_wired
 from softlan.errors import HostError
-from softlan.proto.chunk_sums import IS_FAST
-from softlan.proto.coalesce import coalesce
 from softlan.proto.drop import DropReason
-from softlan.proto.ethernet import HEADER_LENGTH
-from softlan.proto.offload import for_card
 
 _STAGE = "open interface"
 
@@ -40,7 +30,6 @@ _STAGE = "open interface"
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_STATISTICS = 6
-_PACKET_VNET_HDR = 15
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_PROMISC = 1
 _ETH_P_ALL = 3
@@ -48,13 +37,8 @@ _SO_ATTACH_FILTER = 26
 
 _STATISTICS = struct.Struct("=II")  # tp_packets, tp_drops; read and reset
 
-_SEND_BUFFER = 256 << 10
-"""Bytes, which Linux doubles, and counts its own memory too: some 200 long frames, 2.5 ms of a full gigabit."""
-_FEW = 8
-"""So many frames are sent with less work one by one."""
 _LOOK = 1.0
 """Seconds between two looks at what the kernel lost."""
-_GONE = (errno.ENXIO, errno.ENODEV)
 
 
 class PacketSocket:
@@ -64,13 +48,11 @@ class PacketSocket:
         "_captures",
         "_end",
         "_index",
+        "_is_tcps_turn",
         "_kernel_drops",
         "_loop",
-        "_merged",
-        "_mtu",
         "_out",
         "_rings",
-        "_send_many",
         "_taken",
         "_taken_at_look",
         "_timer",
@@ -78,27 +60,15 @@ class PacketSocket:
         "name",
     )
 
-    def __init__(
-        self,
-        name: str,
-        index: int,
-        captures: Sequence[socket.socket],
-        out: socket.socket,
-        merged: socket.socket | None = None,
-    ) -> None:
-        """For `open`, which prepares the sockets; TCP's is the last of `captures`, `merged` sends super-frames.
-
-        Raises OSError.
-        """
+    def __init__(self, name: str, index: int, captures: Sequence[socket.socket], out: PacketOut) -> None:
+        """For `open`, which prepares them; TCP's is the last of `captures`. Raises OSError."""
         self.name = name
-        self.counters = DeviceCounters()
+        self.counters = out.counters
         self._index = index
         self._captures = captures
         self._rings = [PacketRing(capture, self.counters) for capture in captures]
+        self._is_tcps_turn = False
         self._out = out
-        self._merged = merged
-        self._mtu = _mtu(name) if merged is not None else 0
-        self._send_many = SendMany(out).send
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._end: DeviceGone | None = None
@@ -112,11 +82,8 @@ class PacketSocket:
         check_wired(interface, sysfs)
         with ExitStack() as stack:
             try:
-                # Protocol 0 receives nothing, so no other interface's frames are queued before the bind. The last two
-                # only send, and stay with it: one for frames without a virtio header, one for those that need it.
-                *captures, out, merged = [
-                    stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) for _ in range(4)
-                ]
+                # Protocol 0 receives nothing, so no other interface's frames are queued before the bind.
+                captures = [stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) for _ in range(2)]
             except PermissionError:
                 raise HostError(
                     _STAGE,
@@ -128,14 +95,9 @@ class PacketSocket:
                     _prepare(capture, capture_filter(tcp=tcp))
                 membership = struct.pack("=iHH8x", index, _PACKET_MR_PROMISC, 0)
                 captures[0].setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
-                merged.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-                for sender in (out, merged):
-                    sender.setblocking(False)
-                    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-                    sender.bind((interface, 0))
-                if not IS_FAST:
-                    merged.close()
-                device = cls(interface, index, captures, out, merged if IS_FAST else None)
+                out = PacketOut.open(interface, index)
+                stack.callback(out.close)
+                device = cls(interface, index, captures, out)
                 stack.callback(device.close)
                 for capture in captures:
                     capture.bind((interface, _ETH_P_ALL))
@@ -163,22 +125,25 @@ class PacketSocket:
             self._timer = None
 
     def read_burst(self, limit: int = 64) -> list[bytes]:
-        """Up to `limit` of the frames that are waiting, TCP's behind the others; see `PacketRing`.
+        """Up to `limit` of the frames that are waiting in one ring; see `PacketRing`.
 
-        However many others there are, a quarter of the burst is TCP's. `counters.reads` counts the bursts: the rings
-        are memory, so reading them takes no system call.
+        The others' come before TCP's. When both rings have frames, they take turns. `counters.reads` counts the
+        bursts: the rings are memory, so reading them takes no system call.
         """
-        rest, bulk = self._rings
-        frames = rest.read(limit - limit // 4)
-        others = len(frames)
-        frames += bulk.read(max(limit - others, 1))
+        rings = self._rings
+        which = 1 if self._is_tcps_turn else 0
+        frames = rings[which].read(limit)
+        if not frames:
+            which = 1 - which
+            frames = rings[which].read(limit)
         counters = self.counters
         counters.reads += 1
         if frames:
+            self._is_tcps_turn = which == 0
             counters.frames_in += len(frames)
-            self._taken[0] += others
-            self._taken[1] += len(frames) - others
+            self._taken[which] += len(frames)
         else:
+            self._is_tcps_turn = False
             if self._end is not None:
                 raise self._end
             for ring in self._rings:
@@ -188,68 +153,8 @@ class PacketSocket:
         return frames
 
     def write_burst(self, frames: Sequence[bytes]) -> int:
-        """Send `frames`, each complete; returns how many the interface's queue took.
-
-        A card pads frames of less than 60 bytes itself. Those of different streams may leave in another order.
-        """
-        if self._merged is None or len(frames) <= _FEW or max(map(len, frames)) > self._mtu + HEADER_LENGTH:
-            return self._send(frames)
-        writes = coalesce(frames)
-        if len(writes) == len(frames):
-            return self._send(frames)
-        taken = 0
-        single: list[bytes] = []
-        for buffers in writes:
-            if len(buffers) == 2:
-                single.append(buffers[1])
-                continue
-            if single:
-                taken += self._send(single)
-                single = []
-            taken += self._send_merged(self._merged, buffers)
-        return taken + self._send(single) if single else taken
-
-    def _send(self, frames: Sequence[bytes]) -> int:
-        count = len(frames)
-        send = self._out.send
-        taken = index = calls = 0
-        while index < count:
-            calls += 1
-            try:
-                if count - index > _FEW:
-                    sent = self._send_many(frames[index:] if index else frames)
-                else:
-                    send(frames[index])
-                    sent = 1
-                index += sent
-                taken += sent
-            except OSError as error:
-                if self._send_failed(error, count - index):
-                    break
-                index += 1
-        self.counters.writes += calls
-        self.counters.frames_out += taken
-        return taken
-
-    def _send_merged(self, merged: socket.socket, buffers: list[bytes]) -> int:
-        """Send one super-frame; how many frames went with it."""
-        count, counters = len(buffers) - 1, self.counters
-        checked = for_card(buffers)
-        if checked is None:  # whoever received them would drop the damaged one; its neighbours are sent again
-            counters.drop(DropReason.MALFORMED, count)
-            return 0
-        counters.writes += 1
-        try:
-            merged.sendmsg(checked)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                self._merged = None  # this interface takes no super-frames
-                merged.close()
-            if not self._send_failed(error, count):
-                counters.drop(DropReason.DEVICE_ERROR, count - 1)
-            return 0
-        counters.frames_out += count
-        return count
+        """Send `frames`, each complete; returns how many the interface's queue took; see `PacketOut`."""
+        return self._out.send(frames)
 
     def kernel_drops(self) -> int:
         """Frames that found no room in their ring, since the start; these are counted as drops, too."""
@@ -264,8 +169,6 @@ class PacketSocket:
             ring.close()
             capture.close()
         self._out.close()
-        if self._merged is not None:
-            self._merged.close()
 
     def _look(self) -> None:
         """Count what the kernel lost, see what the interface carries now, and help a ring that has stuck.
@@ -276,8 +179,7 @@ class PacketSocket:
         """
         assert self._loop is not None
         self._timer = self._loop.call_later(_LOOK, self._look)
-        if self._merged is not None:
-            self._mtu = _mtu(self.name)
+        self._out.look()
         idle = [taken == before for taken, before in zip(self._taken, self._taken_at_look, strict=True)]
         self._taken_at_look = self._taken[:]
         for ring, capture, is_idle in zip(self._rings, self._captures, idle, strict=True):
@@ -298,43 +200,9 @@ class PacketSocket:
 
     def _receive_failed(self, error: OSError) -> None:
         self.counters.last_error = f"receive on {self.name}: {error.strerror}"
-        if error.errno in _GONE or not self._exists():
+        if error.errno in GONE or not exists(self._index):
             raise DeviceGone("capture", f"the interface {self.name} is gone") from error
         # ENETDOWN, once: the interface is down. Capturing goes on by itself when it is up again.
-
-    def _send_failed(self, error: OSError, left: int) -> bool:
-        """Count what is lost; whether the `left` frames from this one on are all lost."""
-        counters = self.counters
-        counters.last_error = f"send on {self.name}: {error.strerror}"
-        if error.errno == errno.EMSGSIZE:
-            counters.drop(DropReason.OVER_BUDGET)
-            return False
-        if error.errno in (errno.EAGAIN, errno.ENOBUFS):
-            counters.drop(DropReason.QUEUE_FULL, left)
-            return True
-        if error.errno in _GONE or not self._exists():
-            raise DeviceGone("send", f"the interface {self.name} is gone") from error
-        if error.errno == errno.ENETDOWN:
-            counters.drop(DropReason.DEVICE_ERROR, left)
-            return True
-        counters.drop(DropReason.DEVICE_ERROR)
-        return False
-
-    def _exists(self) -> bool:
-        try:
-            socket.if_indextoname(self._index)
-        except OSError:
-            return False
-        return True
-
-
-def _mtu(interface: str) -> int:
-    """Bytes of payload that an interface carries; 0 when it is gone. The kernel does not see to it for super-frames."""
-    try:
-        with NetDevice(interface) as device:
-            return device.mtu()
-    except OSError:
-        return 0
 
 
 def _prepare(capture: socket.socket, which: bytes) -> None:

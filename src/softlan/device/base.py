@@ -60,6 +60,8 @@ class FrameDevice(Protocol):
     def read_burst(self, limit: int = 64) -> list[bytes]:
         """Up to `limit` of the frames that are there; [] when there are none, or all that was looked at was dropped.
 
+        Where a device has two queues, they are all of one: TCP's only when there are no others, or when the burst
+        before was of those. So the others come first, neither queue starves, and who reads again gets the other's.
         A super-frame counts as what it is split into, so the last one may take the list above `limit`.
         Raises `DeviceGone`.
         """

@@ -6,7 +6,8 @@ the other direction: splitting one here costs what the kernel's own segmentation
 the driver's queue, which counts frames, would hold 45 times as many bytes.
 
 The interface has two queues (`IFF_MULTI_QUEUE`), TCP's and one for all else, so that a game does not wait behind a
-download. Where the kernel takes no program that sorts frames into them (`tap_steering`), there is one.
+download: neither here, nor in a burst, which is all of one queue. Where the kernel takes no program that sorts frames
+into them (`tap_steering`), there is one.
 """
 
 import asyncio
@@ -43,13 +44,14 @@ _GONE = (errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO)
 class LinuxTap:
     """A `TapDevice`: it exists from `open` to `close`, or until the process ends, however it ends."""
 
-    __slots__ = ("_loop", "_mac", "_merges", "_queues", "counters", "name")
+    __slots__ = ("_is_tcps_turn", "_loop", "_mac", "_merges", "_queues", "counters", "name")
 
     def __init__(self, name: str, queues: list[int]) -> None:
         """For `open`, which makes the interface; `queues` are the descriptors for TCP and for the rest, or one."""
         self.name = name
         self.counters = DeviceCounters()
         self._queues = queues
+        self._is_tcps_turn = False
         self._merges = True
         self._mac: bytes | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,17 +128,21 @@ class LinuxTap:
             self._loop = None
 
     def read_burst(self, limit: int = 64) -> list[bytes]:
-        """Up to `limit` frames that this machine sends, TCP's behind the others; [] when there are none.
+        """Up to `limit` frames that this machine sends, of one queue; [] when there are none in either.
 
-        However many others there are, a quarter of the burst is TCP's.
+        The others' come before TCP's. When both queues have frames, they take turns.
         """
         if not self._queues:
             raise DeviceGone("read", f"the interface {self.name} is closed")
         frames: list[bytes] = []
-        *others, bulk = reversed(self._queues)
-        for rest in others:
-            self._read(rest, limit - limit // 4, frames)
-        self._read(bulk, limit - len(frames), frames)
+        queues = self._queues
+        order = queues if self._is_tcps_turn else queues[::-1]
+        self._is_tcps_turn = False
+        for fd in order:
+            self._read(fd, limit, frames)
+            if frames:
+                self._is_tcps_turn = fd != queues[0]
+                break
         self.counters.frames_in += len(frames)
         return frames
 
