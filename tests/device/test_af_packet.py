@@ -5,26 +5,23 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
-from tests.device.cards import Card, Far, offload_nothing
+from tests.device.cards import Card, Far
 from tests.device.namespaces import Namespace, namespaces, unprivileged, wire
 
-from softlan.device import af_packet, packet_out, packet_ring
+from softlan.device import af_packet, packet_ring
 from softlan.device.af_packet import PacketSocket
 from softlan.device.base import DeviceGone, FrameDevice
 from softlan.device.netdev import NetDevice
-from softlan.device.packet_out import PacketOut
 from softlan.device.packet_ring import PacketRing
 from softlan.errors import HostError
 from softlan.proto.drop import DropReason
 from softlan.proto.offload import Gso
-from softlan.proto.offload import segment as split
 
 pytestmark = pytest.mark.netns
 
@@ -45,30 +42,6 @@ def segment(number: int, network: Packet = V4) -> bytes:
 def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow this machine is now, no queue is found to stand."""
     monkeypatch.setattr(packet_ring, "monotonic", lambda: 0.0)
-
-
-@pytest.fixture
-def boxes() -> Iterator[tuple[Namespace, Namespace]]:
-    """A gateway's box with `lan0`, and a LAN with `far0` at the other end, silent both."""
-    with namespaces(2) as (box, lan):
-        for namespace in (box, lan):
-            with namespace.entered():
-                Path("/proc/sys/net/ipv6/conf/default/addr_gen_mode").write_text("1")
-        wire(box, "lan0", lan, "far0")
-        yield box, lan
-
-
-@pytest.fixture
-def box(boxes: tuple[Namespace, Namespace]) -> Namespace:
-    return boxes[0]
-
-
-@pytest.fixture
-def far(boxes: tuple[Namespace, Namespace]) -> Iterator[Far]:
-    with boxes[1].entered():
-        far = Far("far0")
-    with closing(far):
-        yield far
 
 
 @pytest.fixture
@@ -328,157 +301,6 @@ async def test_may_be_closed_while_attached(box: Namespace, far: Far) -> None:
         with closing(PacketSocket.open("lan0")) as second:  # with the same descriptor
             far.send(FRAMES[0])
             assert await read(second, 1) == FRAMES[:1]
-
-
-@pytest.mark.parametrize("frame", [*FRAMES[:1], bytes(ETHER / Dot1Q(vlan=5) / Raw(b"x" * 1500)), FRAMES[0][:20]])
-def test_frames_go_onto_the_wire_as_they_are(device: PacketSocket, far: Far, frame: bytes) -> None:
-    assert device.write_burst([frame]) == 1
-    received = far.receive()
-    if frame[12:14] == b"\x81\x00":
-        received = received[:12] + frame[12:16] + received[12:]  # the far kernel took its tag off
-    assert received == frame
-    assert (device.counters.frames_out, device.counters.writes) == (1, 1)
-
-
-TOO_LONG = bytes(ETHER / Raw(bytes(1501)))
-NO_HEADER = FRAMES[0][:13]
-
-
-@pytest.mark.parametrize("count", [8, 9, 64, 128])
-def test_a_burst_goes_out_in_its_order_with_few_system_calls(device: PacketSocket, far: Far, count: int) -> None:
-    burst = [bytes(ETHER / V4 / UDP(sport=index) / Raw(bytes(index))) for index in range(count)]
-    assert device.write_burst(burst) == count
-    assert [far.receive() for _ in burst] == burst
-    assert device.counters.writes == (count if count == 8 else -(-count // 64))
-
-
-@pytest.mark.parametrize("more", [0, 30], ids=["few", "many"])
-def test_a_frame_above_the_interfaces_mtu_is_counted_and_the_rest_goes_on(
-    device: PacketSocket, far: Far, more: int
-) -> None:
-    rest = FRAMES[1:2] * (more + 1)
-    assert device.write_burst([TOO_LONG, FRAMES[0], TOO_LONG, TOO_LONG, *rest, TOO_LONG]) == 2 + more
-    assert [far.receive() for _ in range(2 + more)] == [FRAMES[0], *rest]
-    assert device.counters.drops == {DropReason.OVER_BUDGET: 4}
-
-
-@pytest.mark.parametrize("more", [0, 30], ids=["few", "many"])
-def test_a_frame_that_the_kernel_finds_wrong_is_counted_and_the_rest_goes_on(
-    device: PacketSocket, far: Far, more: int
-) -> None:
-    rest = FRAMES[1:2] * (more + 1)
-    assert device.write_burst([FRAMES[0], NO_HEADER, *rest]) == 2 + more
-    assert [far.receive() for _ in range(2 + more)] == [FRAMES[0], *rest]
-    assert device.counters.drops == {DropReason.DEVICE_ERROR: 1}
-    assert device.counters.last_error == "send on lan0: Invalid argument"
-
-
-def stream(network: Packet, count: int, *, port: int = 80, start: int = 5) -> list[bytes]:
-    """`count` segments of 1000 bytes, as a host would send them."""
-    whole = bytes(ETHER / network / TCP(sport=port, seq=start, flags="A") / Raw((STREAM * 4)[: 1000 * count]))
-    frames = split(whole, kind=Gso.TCP_V4 if network is V4 else Gso.TCP_V6, gso_size=1000)
-    assert frames is not None
-    return frames
-
-
-NETWORKS = pytest.mark.parametrize("network", [V4, V6], ids=["ipv4", "ipv6"])
-
-
-@NETWORKS
-def test_a_stream_goes_to_the_card_in_one_piece(device: PacketSocket, far: Far, network: Packet) -> None:
-    frames = stream(network, 60)
-    assert device.write_burst(frames) == 60
-    virtio, whole = far.receive_with_header()
-    _, kind, _, gso_size, start, offset = struct.unpack("=BBHHHH", virtio)
-    assert (gso_size, start, offset) == (1000, 34 if network is V4 else 54, 16)
-    assert split(whole, kind=kind, gso_size=gso_size) == frames
-    assert (device.counters.frames_out, device.counters.writes) == (60, 1)
-
-
-@NETWORKS
-def test_on_the_wire_it_is_what_it_was(box: Namespace, device: PacketSocket, far: Far, network: Packet) -> None:
-    with box.entered():
-        offload_nothing("lan0")
-    frames = [FRAMES[0], *stream(network, 60), FRAMES[1], *stream(network, 3, port=81), *stream(network, 1, port=82)]
-    assert device.write_burst(frames) == 66
-    received = [far.receive() for _ in frames]
-    assert Counter(received) == Counter(frames)
-    for port in (80, 81, 82):
-        flow = [frame for frame in frames if TCP in Ether(frame) and Ether(frame)[TCP].sport == port]
-        assert [frame for frame in received if frame in flow] == flow
-    assert device.counters.drops == {}
-
-
-def test_a_damaged_segment_is_not_made_right(box: Namespace, device: PacketSocket, far: Far) -> None:
-    frames = stream(V4, 20)
-    frames[7] = frames[7][:500] + b"\xff" + frames[7][501:]
-    assert device.write_burst(frames) == 0
-    assert device.counters.drops == {DropReason.MALFORMED: 20}
-    assert device.write_burst(FRAMES) == 5
-    assert [far.receive() for _ in FRAMES] == FRAMES
-
-
-async def test_segments_above_the_interfaces_mtu_are_not_hidden_in_a_super_frame(
-    box: Namespace, device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(af_packet, "_LOOK", 0.01)
-    box.ip("link", "set", "lan0", "mtu", "900")
-    device.attach(asyncio.get_running_loop(), lambda: device.read_burst())
-    async with asyncio.timeout(5):
-        while device._out._mtu != 900:
-            await asyncio.sleep(0)
-    assert device.write_burst([*stream(V4, 20), *FRAMES]) == 5
-    assert [far.receive() for _ in FRAMES] == FRAMES
-    assert device.counters.drops == {DropReason.OVER_BUDGET: 20}
-
-
-def test_an_interface_that_takes_none_is_given_none(
-    device: PacketSocket, far: Far, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unknown = struct.pack("=BBHHHH", 1, 0x42, 54, 1000, 34, 16)
-    monkeypatch.setattr(packet_out, "for_card", lambda buffers: [unknown, *buffers[1:]])
-    frames = stream(V4, 20)
-    assert device.write_burst(frames + stream(V6, 20)) == 0
-    assert device.counters.drops == {DropReason.DEVICE_ERROR: 40}
-    assert device.write_burst(frames) == 20
-    assert [far.receive() for _ in frames] == frames
-
-
-def test_without_numpy_each_segment_is_sent_by_itself(
-    box: Namespace, far: Far, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packet_out, "IS_FAST", False)
-    frames = stream(V4, 20)
-    with box.entered(), closing(PacketSocket.open("lan0")) as device:
-        assert device.write_burst(frames) == 20
-        assert [far.receive() for _ in frames] == frames
-
-
-@pytest.fixture
-def slow(box: Namespace) -> Iterator[tuple[PacketSocket, socket.socket]]:
-    """A device whose frames go to a socket that nobody reads, and that one."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ours.setblocking(False)
-    with box.entered(), theirs:
-        index = socket.if_nametoindex("lan0")
-        captures = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) for _ in range(2)]
-        with closing(PacketSocket("lan0", index, captures, PacketOut("lan0", index, ours, None))) as device:
-            yield device, theirs
-
-
-@pytest.mark.parametrize("burst", [1, 5, 9, 64, 1000])
-def test_a_full_queue_loses_the_rest_of_the_burst(slow: tuple[PacketSocket, socket.socket], burst: int) -> None:
-    device, theirs = slow
-    sent = taken = 0
-    while DropReason.QUEUE_FULL not in device.counters.drops:
-        assert taken == sent < 100_000
-        taken += device.write_burst((FRAMES * 200)[:burst])
-        sent += burst
-    assert sent - burst <= taken < sent
-    assert device.counters.drops == {DropReason.QUEUE_FULL: sent - taken}
-    assert device.counters.frames_out == taken
-    received = [theirs.recv(2000) for _ in range(taken)]
-    assert received == ((FRAMES * 200)[:burst] * taken)[:taken]
 
 
 async def test_a_cable_that_was_out_carries_again(box: Namespace, device: PacketSocket, far: Far) -> None:
