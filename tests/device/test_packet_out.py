@@ -29,9 +29,9 @@ TOO_LONG = bytes(ETHER / Raw(bytes(1501)))
 NO_HEADER = FRAMES[0][:13]
 
 
-def stream(network: Packet, count: int, *, port: int = 80, start: int = 5) -> list[bytes]:
+def stream(network: Packet, count: int, *, port: int = 80) -> list[bytes]:
     """`count` segments of 1000 bytes, as a host would send them."""
-    whole = bytes(ETHER / network / TCP(sport=port, seq=start, flags="A") / Raw(STREAM[: 1000 * count]))
+    whole = bytes(ETHER / network / TCP(sport=port, seq=5, flags="A") / Raw(STREAM[: 1000 * count]))
     frames = segment(whole, kind=Gso.TCP_V4 if network is V4 else Gso.TCP_V6, gso_size=1000)
     assert frames is not None
     return frames
@@ -109,7 +109,7 @@ def test_on_the_wire_it_is_what_it_was(box: Namespace, out: PacketOut, far: Far,
     assert out.counters.drops == {}
 
 
-def test_a_damaged_segment_is_not_made_right(box: Namespace, out: PacketOut, far: Far) -> None:
+def test_a_damaged_segment_is_not_made_right(out: PacketOut, far: Far) -> None:
     frames = stream(V4, 20)
     frames[7] = frames[7][:500] + b"\xff" + frames[7][501:]
     assert out.send(frames) == 0
