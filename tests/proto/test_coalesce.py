@@ -17,6 +17,12 @@ V4 = IP(src="192.168.7.1", dst="192.168.7.2", id=77, ttl=9, flags="DF")
 V6 = IPv6(src="fd00::1", dst="fd00::2", hlim=9)
 STAMP = [("NOP", None), ("NOP", None), ("Timestamp", (1, 2))]
 NETWORKS = pytest.mark.parametrize("network", [V4, V6], ids=["ipv4", "ipv6"])
+DAMAGES = given(
+    index=st.integers(0, 9),
+    place=st.integers(0, 10_000),
+    flip=st.integers(1, 255),
+    size=st.sampled_from([600, 601]),
+)
 Written = tuple[tuple[int, int, int, int, int, int], bytes]
 
 
@@ -58,6 +64,13 @@ def resummed(packet: Packet) -> bytes:
             if layer in packet and field in packet[layer].fields:
                 packet[layer].delfieldval(field)
     return bytes(packet)
+
+
+def one_damaged(frames: list[bytes], index: int, place: int, flip: int) -> list[bytes]:
+    """With a byte of one of them changed, somewhere behind its Ethernet header."""
+    damaged = bytearray(frames[index])
+    damaged[14 + place % (len(damaged) - 14)] ^= flip
+    return [*frames[:index], bytes(damaged), *frames[index + 1 :]]
 
 
 def checksums_hold(frame: bytes) -> bool:
@@ -128,19 +141,11 @@ class TestRun:
         assert len(writes) <= 3  # where a number wraps, a new one begins; the kernel's own ends there as well
 
     @NETWORKS
-    @given(
-        index=st.integers(0, 9),
-        place=st.integers(0, 10_000),
-        flip=st.integers(1, 255),
-        size=st.sampled_from([600, 601]),
-    )
+    @DAMAGES
     def test_never_makes_a_damaged_segment_right(
         self, network: Packet, index: int, place: int, flip: int, size: int
     ) -> None:
-        frames = stream(network, 10 * size - 5, size)
-        damaged = bytearray(frames[index])
-        damaged[14 + place % (len(damaged) - 14)] ^= flip
-        frames[index] = bytes(damaged)
+        frames = one_damaged(stream(network, 10 * size - 5, size), index, place, flip)
         writes = written(frames)
         assert not all(checksums_hold(frame) for _, frame in writes) or split(writes) == frames
 
@@ -324,19 +329,11 @@ class TestForCard:
         assert sent == frames
 
     @NETWORKS
-    @given(
-        index=st.integers(0, 9),
-        place=st.integers(0, 10_000),
-        flip=st.integers(1, 255),
-        size=st.sampled_from([600, 601]),
-    )
+    @DAMAGES
     def test_gives_it_nothing_that_is_damaged(
         self, network: Packet, index: int, place: int, flip: int, size: int
     ) -> None:
-        frames = stream(network, 10 * size - 5, size)
-        damaged = bytearray(frames[index])
-        damaged[14 + place % (len(damaged) - 14)] ^= flip
-        frames[index] = bytes(damaged)
+        frames = one_damaged(stream(network, 10 * size - 5, size), index, place, flip)
         for card in handed_over(frames):
             assert card is None or set(split([card])) <= set(frames)
 

@@ -15,6 +15,7 @@ from time import monotonic, time
 from softlan.device.base import DeviceCounters
 from softlan.net.codel import CoDel
 from softlan.proto import ethernet
+from softlan.proto.coalesce import VNET_HEADER
 from softlan.proto.drop import DropReason
 from softlan.proto.offload import complete_checksum, segment
 
@@ -63,10 +64,10 @@ _IS_SPECIAL = _COPY | _VLAN_VALID
 
 # A sockaddr_ll stands behind the header; then, aligned, the frame, with its virtio_net_hdr right before it.
 _FRAME_OFFSET = 76
-_VNET_LENGTH = 10
+_VNET_LENGTH = VNET_HEADER.size
 # tp_len, tp_snaplen, tp_mac, and flags and gso_type of the virtio header of a frame at its usual place.
 _fields = struct.Struct(f"=4xIIH{_FRAME_OFFSET - _VNET_LENGTH - 14}xH").unpack_from
-_vnet_header = struct.Struct("=BBHHHH").unpack_from  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
+_vnet_header = VNET_HEADER.unpack_from
 _NEEDS_CSUM = 1
 _GSO_ECN = 0x80
 _NEEDS_WORK = int.from_bytes(bytes((_NEEDS_CSUM, 0xFF)), sys.byteorder)

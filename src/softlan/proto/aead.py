@@ -68,9 +68,11 @@ def choose(library: Any) -> Choice:
         native = Choice(cipher, library.CryptoError)
         if _is_right(native):
             return native
-    except KeyboardInterrupt:
+    except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException:  # a native library's panic is no Exception
+    except (
+        BaseException
+    ):  # whatever has changed there, and a native panic is no Exception; the public one does the same
         pass
     return Choice(_Public, InvalidTag)
 

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 
 from softlan.proto.sums import word_sum
 
-_VNET_HEADER = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
-PLAIN = bytes(_VNET_HEADER.size)
-"""The `virtio_net_hdr` (virtio 1.2 section 5.1.6) of a frame that is complete and stands for itself."""
+VNET_HEADER = struct.Struct("=BBHHHH")
+"""A `virtio_net_hdr` (virtio 1.2 section 5.1.6): flags, gso_type, hdr_len, gso_size, csum_start, csum_offset."""
+PLAIN = bytes(VNET_HEADER.size)
+"""That of a frame that is complete and stands for itself."""
 
 _GSO_TCP_V4, _GSO_TCP_V6 = 1, 4
 _SMALLEST = 256
@@ -206,7 +207,7 @@ class _Run:
             odd <<= 8  # each second one begins in the middle of a word
         own = word_sum(header[transport:]) + pseudo_header + length
         _put16(header, transport + 16, (even + odd - own) % 0xFFFF)
-        buffers[0] = _VNET_HEADER.pack(0, kind, payload, gso_size, 0, 0) + header
+        buffers[0] = VNET_HEADER.pack(0, kind, payload, gso_size, 0, 0) + header
         buffers[1] = first[payload:]
 
 

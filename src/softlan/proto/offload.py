@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from softlan.proto import ethernet
 from softlan.proto.chunk_sums import chunk_sums, tail_sum
+from softlan.proto.coalesce import VNET_HEADER
 from softlan.proto.sums import word_sum
 
 
@@ -30,7 +31,6 @@ SCTP_CHECKSUM_OFFSET = 8
 _TCP, _UDP = 6, 17
 _TCP_CHECKSUM = 16  # where it is in the header
 _IP = ethernet.HEADER_LENGTH  # of a frame without tags
-_VNET_HEADER = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
 _NEEDS_CSUM = 1
 _HOP_BY_HOP, _DESTINATION_OPTIONS = 0, 60
 _FIN_PSH, _CWR = 0x09, 0x80
@@ -180,8 +180,8 @@ def for_card(buffers: Sequence[bytes]) -> list[bytes] | None:
     As the stack would leave it (`VIRTIO_NET_HDR_F_NEEDS_CSUM`): with the pseudo-header's sum where TCP's checksum
     will be. None when a checksum is wrong: the card would make it right. Linux's GRO merges no such segment either.
     """
-    start = _VNET_HEADER.size
-    _, kind, payload, gso_size, _, _ = _VNET_HEADER.unpack_from(buffers[0])
+    start = VNET_HEADER.size
+    _, kind, payload, gso_size, _, _ = VNET_HEADER.unpack_from(buffers[0])
     header = buffers[0][start:]
     stream = b"".join(buffers[1:])
     if kind == Gso.TCP_V4:
@@ -196,7 +196,7 @@ def for_card(buffers: Sequence[bytes]) -> list[bytes] | None:
     if (pseudo_header + word_sum(header[transport:]) + tail_sum(stream, 0)) % 0xFFFF:
         return None
     place = transport + _TCP_CHECKSUM
-    virtio = _VNET_HEADER.pack(_NEEDS_CSUM, kind, payload, gso_size, transport, _TCP_CHECKSUM)
+    virtio = VNET_HEADER.pack(_NEEDS_CSUM, kind, payload, gso_size, transport, _TCP_CHECKSUM)
     partial = (pseudo_header % 0xFFFF).to_bytes(2, "big")
     return [b"".join((virtio, header[:place], partial, header[place + 2 :])), stream]
 
