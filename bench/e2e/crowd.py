@@ -13,8 +13,8 @@ from softlan.obs.counters import TrafficCounters
 from softlan.quic.configuration import client_configuration
 from softlan.quic.connection import Connection
 from softlan.quic.endpoint import Endpoint
+from softlan.quic.open_udp import open_udp
 from softlan.quic.trust import Trust
-from softlan.quic.udp import open_udp
 
 _TICK = 0.1  # seconds between two ticks of a session
 _PATIENCE = 20.0  # seconds for all to join

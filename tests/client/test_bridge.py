@@ -24,8 +24,13 @@ class Side:
         self.counters = TrafficCounters()
         self.gone: list[DeviceGone] = []
         self.bursts: list[list[bytes]] = []
+        self.express: list[bool] = []
         self.bridge = Bridge(self.device, self.counters, self.gone.append)
-        self.bridge.send = self.bursts.append
+        self.bridge.send = self.send
+
+    def send(self, frames: list[bytes], express: bool) -> None:
+        self.bursts.append(frames)
+        self.express.append(express)
 
     @property
     def sent(self) -> list[bytes]:
@@ -49,6 +54,16 @@ async def test_what_is_there_goes_in_bursts_and_in_order() -> None:
     await until(lambda: len(side.sent) == 3 * BURST + 1)
     assert [len(burst) for burst in side.bursts] == [BURST, BURST, BURST, 1]
     assert side.sent == frames(3 * BURST + 1)
+
+
+@pytest.mark.parametrize("express", [False, True])
+async def test_a_burst_is_what_the_device_says_of_it(express: bool) -> None:
+    side = Side()
+    side.device.express = express
+    side.device.inject(*frames(BURST + 1))
+    side.bridge.start(asyncio.get_running_loop())
+    await until(lambda: len(side.sent) == BURST + 1)
+    assert side.express == [express, express]
 
 
 async def test_nothing_is_read_before_the_start_or_after_the_end() -> None:

@@ -101,7 +101,7 @@ class Game:
         self.device = Adapter(self.done)
         self.bridge = Bridge(self.device, TrafficCounters(), lambda error: None)
         self.sent: list[bytes] = []
-        self.bridge.send = self.sent.extend
+        self.bridge.send = lambda frames, _: self.sent.extend(frames)
         self.guard = HostGuard(self.machine, self.journal, owner, self.machine)
         self.care = WindowsTapCare(TAP, "Ethernet 7", self.machine, self.machine, self.guard, metric=1)
         self.device.care = self.care

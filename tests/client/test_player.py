@@ -81,7 +81,7 @@ class Game:
         self.sent: list[bytes] = []
         self.counters = TrafficCounters()
         self.bridge = Bridge(self.device, self.counters, self.gone.append)
-        self.bridge.send = self.sent.extend
+        self.bridge.send = lambda frames, _: self.sent.extend(frames)
         guard = HostGuard(self.network, self.journal)
         care = LinuxTapCare("softlan0", self.network, discovery=discovery)
         self.player = Player(self.device, self.bridge, self.network, guard, MAC, care)

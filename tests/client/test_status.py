@@ -107,18 +107,18 @@ def test_everything_is_passed_on(rig: Rig) -> None:
 
 
 def test_frames_that_go_out_are_passed_on_as_they_are(rig: Rig) -> None:
-    sent: list[list[bytes]] = []
-    send = rig.status.outgoing(sent.append)
-    bursts = [[UNICAST], [BROADCAST, UNICAST], [b""], []]
+    sent: list[tuple[list[bytes], bool]] = []
+    send = rig.status.outgoing(lambda *burst: sent.append(burst))
+    bursts = [([UNICAST], True), ([BROADCAST, UNICAST], False), ([b""], True), ([], False)]
     for burst in bursts:
-        send(burst)
+        send(*burst)
     assert sent == bursts
 
 
 @pytest.mark.parametrize(("frame", "is_seen"), [(BROADCAST, True), (GROUP, False), (UNICAST, False), (b"", False)])
 def test_broadcasts_are_seen_either_way(rig: Rig, frame: bytes, is_seen: bool) -> None:
-    send = rig.status.outgoing(lambda _: None)
-    send([UNICAST, frame])
+    send = rig.status.outgoing(lambda *_: None)
+    send([UNICAST, frame], True)
     rig.status.frames_received([UNICAST, frame], rig.now)
     rig.status.look(rig.now)
     later = rig.status.snapshot(rig.now + 3.0)
@@ -189,7 +189,7 @@ def test_the_figures_say_which_way_broadcasts_went(rig: Rig) -> None:
     rig.status.frames_received([BROADCAST], rig.now)
     rig.status.look(110.0)
     assert rig.log()[-1]["broadcasts"] == "in"
-    rig.status.outgoing(lambda _: None)([BROADCAST])
+    rig.status.outgoing(lambda *_: None)([BROADCAST], False)
     rig.status.look(115.0)
     assert rig.log()[-1]["broadcasts"] == "both ways"
 

@@ -22,7 +22,8 @@ from softlan.ctrl.messages import Role
 from softlan.errors import HostError, RemoteError
 from softlan.net.address import HostPort, SocketAddress
 from softlan.proto.drop import DropReason
-from softlan.quic.udp import open_udp
+from softlan.quic.express import ExpressUdpSocket
+from softlan.quic.open_udp import open_udp
 
 
 @pytest.fixture
@@ -49,6 +50,30 @@ async def test_it_joins_carries_frames_and_says_goodbye(field: Field) -> None:
     assert one.lost_count == 1
     one.tunnel.send_frames(burst)
     assert one.counters.drops == {DropReason.NOT_CONNECTED: 101}
+
+
+async def test_what_is_express_goes_by_the_express_sockets_all_the_way(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = field.end(), field.end(mac=OTHER)
+    await one.in_room()
+    await two.in_room()
+    sent: list[int] = []
+    real = ExpressUdpSocket.send
+
+    def send(sock: ExpressUdpSocket, datagrams: list[bytes], address: SocketAddress) -> None:
+        sent.append(sock.local_address[1])
+        real(sock, datagrams, address)
+
+    monkeypatch.setattr(ExpressUdpSocket, "send", send)
+    games, streams = ([frame(OTHER, MAC, word + b"%d" % number) for number in range(20)] for word in (b"g", b"s"))
+    one.tunnel.send_frames(streams)
+    await eventually(lambda: two.frames == streams, "the streams")
+    assert sent == []
+    one.tunnel.send_frames(games, True)
+    await eventually(lambda: two.frames == streams + games, "the games")
+    assert len(sent) == 2
+    assert sent[1] == field.host.port, "the relay passes them on as they came"
 
 
 async def test_dead_addresses_are_passed_over(field: Field) -> None:

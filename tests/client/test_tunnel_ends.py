@@ -47,8 +47,9 @@ async def test_a_reject_on_the_way_back_is_the_end_too(field: Field) -> None:
 async def test_a_full_room_is_waited_for(field: Field) -> None:
     field.host.kill()
     field.host.start(max_room_peers=1)
-    first, second = field.end(), field.end(mac=OTHER)
+    first = field.end()
     await first.in_room()
+    second = field.end(mac=OTHER)
     await eventually(lambda: second.lost_count >= 2, "some rejects")
     await first.end()
     await second.in_room()

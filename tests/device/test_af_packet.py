@@ -128,8 +128,11 @@ def test_two_full_queues_take_turns(device: PacketSocket, far: Far) -> None:
         far.send(frame)
     for start in (0, 64, 128):
         assert device.read_burst() == others[start : start + 64]
+        assert device.express
         assert device.read_burst() == stream[start : start + 64]
+        assert not device.express
     assert device.read_burst() == []
+    assert not device.express
     assert (device.counters.frames_in, device.counters.reads) == (280, 7)
 
 

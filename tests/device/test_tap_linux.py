@@ -430,6 +430,7 @@ def test_a_game_does_not_wait_behind_a_stream_nor_the_stream_for_a_flood(family:
             for kind in (False, True, False, True, False):
                 burst = tap.read_burst(20)
                 assert [is_tcp(frame) for frame in burst] == [kind] * 20, "they take turns"
+                assert tap.express is not kind
         assert far.counters.drops == {}
 
 

@@ -33,7 +33,7 @@ class Wired:
         self.gone: list[DeviceGone] = []
         self.sent: list[bytes] = []
         bridge = Bridge(self.device, TrafficCounters(), self.gone.append)
-        bridge.send = self.sent.extend
+        bridge.send = lambda frames, _: self.sent.extend(frames)
         self.drops = bridge.counters.drops
         look = SecondLook(LookMode.ON, PolicyEngine(Policy()), bridge.counters, FrameLog.off())
         look.joined("den", 1418)

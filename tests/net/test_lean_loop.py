@@ -18,7 +18,9 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("epoll is Linux's", allow_module_level=True)
 
+from softlan.net import lean_loop
 from softlan.net.lean_loop import LeanLoop
+from softlan.net.loop import add_express_reader
 
 T = TypeVar("T")
 BOUND = 10.0
@@ -779,3 +781,119 @@ def test_it_waits_without_turning(lean: Bed) -> None:
     assert len(calls) == 100
     assert turns < 10
     assert not select.select([near], [], [], 0)[0]
+
+
+# Turns that are spaced out
+
+
+class Busy:
+    """A lean loop that rests for long after two turns, with a reader that always has something."""
+
+    def __init__(self, lean: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lean_loop, "TURN", FAR)
+        monkeypatch.setattr(lean_loop, "BUSY", 2)
+        monkeypatch.setattr(lean_loop.time, "sleep", self.slept)
+        monkeypatch.setattr(lean_loop.os, "sched_yield", self.let_others_run)
+        self.bed = lean
+        self.loop = lean.loop
+        self.turns = 0
+        self.has_more = False
+        self.rests: list[float] = []
+        self.yields = 0
+        self.at_turn: Callable[[int], None] = lambda _: None
+        self.loop.add_reader(lean.ringing(), self.turn)
+
+    def slept(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        self.loop.stop()
+
+    def let_others_run(self) -> None:
+        self.yields += 1
+
+    def turn(self) -> bool:
+        self.turns += 1
+        self.at_turn(self.turns)
+        return self.has_more
+
+    def run(self) -> None:
+        self.loop.run_forever()
+
+
+@pytest.fixture
+def busy(lean: Bed, monkeypatch: pytest.MonkeyPatch) -> Busy:
+    return Busy(lean, monkeypatch)
+
+
+def test_what_is_express_is_served_while_the_others_rest(busy: Busy) -> None:
+    near, far = busy.bed.pair()
+    heard: list[int] = []
+
+    def express() -> None:
+        near.recv(1)
+        heard.append(busy.turns)
+        busy.loop.stop()
+
+    add_express_reader(busy.loop, near.fileno(), express)
+    busy.at_turn = lambda turn: far.send(b"x") if turn == 4 else None  # in the fourth, after which they rest
+    busy.run()
+    assert heard == [4]
+    assert busy.rests == [], "the wait can be ended"
+
+
+def test_one_that_fails_meanwhile_is_reported_and_the_rest_goes_on(busy: Busy) -> None:
+    near, far = busy.bed.pair()
+    failures: list[int] = []
+
+    def express() -> None:
+        near.recv(1)
+        failures.append(busy.turns)
+        if len(failures) == 2:
+            busy.loop.stop()
+        else:
+            far.send(b"x")
+        raise ValueError("no")
+
+    add_express_reader(busy.loop, near.fileno(), express)
+    busy.at_turn = lambda turn: far.send(b"x") if turn == 4 else None
+    busy.run()
+    assert failures == [4, 4]
+    assert [str(error) for error in busy.bed.reported] == ["no", "no"]
+
+
+def test_what_is_express_and_comes_quickly_waits_as_well(busy: Busy) -> None:
+    near = busy.bed.ringing()
+    calls: list[int] = []
+    add_express_reader(busy.loop, near.fileno(), lambda: calls.append(busy.turns))
+    busy.run()
+    assert len(busy.rests) == 1
+    assert 0 < busy.rests[0] <= FAR
+    assert len(calls) <= 5, "as often as turns may be quick"
+
+
+def test_who_has_left_something_lets_others_run_and_goes_on(busy: Busy) -> None:
+    busy.has_more = True
+    busy.at_turn = lambda turn: busy.loop.stop() if turn == 10 else None
+    busy.run()
+    assert (busy.turns, busy.yields, busy.rests) == (10, 10, [])
+
+
+def test_an_express_reader_is_removed_like_any_other(lean: Bed) -> None:
+    near = lean.ringing()
+    calls: list[int] = []
+    add_express_reader(lean.loop, near.fileno(), lambda: calls.append(1))
+    assert lean.loop.remove_reader(near) is True
+    assert lean.loop.remove_reader(near) is False
+    lean.turn()
+    assert calls == []
+    assert lean.loop.selector._express.poll(0) == []  # type: ignore[attr-defined]
+
+
+def test_other_loops_have_readers_of_one_kind() -> None:
+    bed = Bed(asyncio.SelectorEventLoop())
+    near = bed.ringing()
+    done = asyncio.Event()
+    add_express_reader(bed.loop, near.fileno(), lambda: (near.recv(1), done.set()))
+    try:
+        bed.run(done.wait())
+    finally:
+        bed.close()

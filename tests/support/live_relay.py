@@ -16,8 +16,8 @@ from softlan.obs.logging import get_logger
 from softlan.quic.door import Door
 from softlan.quic.driver import EndpointDriver
 from softlan.quic.endpoint import Endpoint
+from softlan.quic.open_udp import open_udp
 from softlan.quic.trust import Credentials, Trust, development_credentials, load_trust, write_der
-from softlan.quic.udp import open_udp
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay
 from softlan.relay.settings import RoomBook, RoomSettings

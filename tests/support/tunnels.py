@@ -25,8 +25,8 @@ from softlan.proto.keys import room_keys
 from softlan.quic.door import Door
 from softlan.quic.driver import EndpointDriver
 from softlan.quic.endpoint import Endpoint
+from softlan.quic.open_udp import open_udp
 from softlan.quic.trust import Trust
-from softlan.quic.udp import open_udp
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay
 from softlan.relay.settings import RoomBook, RoomSettings

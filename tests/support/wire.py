@@ -125,6 +125,9 @@ class Wire:
 class WireSocket:
     """A `softlan.quic.udp.UdpSocket` on a `Wire`."""
 
+    express = None
+    has_more = False
+
     def __init__(self, wire: Wire, address: SocketAddress, link: Link) -> None:
         self.counters = UdpCounters()
         self.public = address

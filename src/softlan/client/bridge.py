@@ -19,12 +19,12 @@ STALE_BURSTS = 256
 
 
 class Bridge:
-    """A device on one side, `send` (a burst of frames into the tunnel) on the other."""
+    """A device on one side, `send` on the other: a burst of frames into the tunnel, and whether it is express."""
 
     def __init__(self, device: FrameDevice, counters: TrafficCounters, gone: Callable[[DeviceGone], None]) -> None:
         self.device = device
         self.counters = counters
-        self.send: Callable[[list[bytes]], None]
+        self.send: Callable[[list[bytes], bool], None]
         self._gone = gone
         self._log = get_logger("bridge")
         self._reported: Counter[str] = Counter()
@@ -81,5 +81,5 @@ class Bridge:
             self._gone(error)
             return False
         if frames:
-            self.send(frames)
+            self.send(frames, self.device.express)
         return len(frames) >= FULL_BURST

@@ -111,13 +111,13 @@ class Status:
         """Read the session of `tunnel`."""
         self._tunnel = tunnel
 
-    def outgoing(self, send: Callable[[list[bytes]], None]) -> Callable[[list[bytes]], None]:
+    def outgoing(self, send: Callable[[list[bytes], bool], None]) -> Callable[[list[bytes], bool], None]:
         """`send`, with an eye on this machine's broadcasts: one a second is enough, so a busy link costs nothing."""
 
-        def watched(frames: list[bytes]) -> None:
+        def watched(frames: list[bytes], express: bool) -> None:
             if self._seeks_out:
                 self._seeks_out = not _has_broadcast(frames)
-            send(frames)
+            send(frames, express)
 
         return watched
 

@@ -29,8 +29,9 @@ from softlan.quic.configuration import IDLE_TIMEOUT
 from softlan.quic.connection import Connection
 from softlan.quic.driver import EndpointDriver
 from softlan.quic.endpoint import Endpoint
+from softlan.quic.open_udp import open_udp
 from softlan.quic.trust import Trust
-from softlan.quic.udp import open_udp, peer_address, plain_host
+from softlan.quic.udp import peer_address, plain_host
 
 TICK = 0.1  # seconds
 RESOLVE_TIME = 3.0  # seconds for the name service; it may be out of reach when the relay is not
@@ -86,15 +87,15 @@ class Tunnel:
         # A run before this one had a session, and may have been killed; its string may be another session's by now.
         self._ghost_until = time.monotonic() + GHOST_TIME if self._resume.load() is not None else 0.0
 
-    def send_frames(self, frames: list[bytes]) -> None:
-        """Send a burst of frames to the room, at once."""
+    def send_frames(self, frames: list[bytes], express: bool = False) -> None:
+        """Send a burst of frames to the room, at once; `express`, without waiting behind streams on the way."""
         if self.session is None:
             if frames:
                 self._counters.drop(DropReason.NOT_CONNECTED, len(frames))
             return
         self.session.send_frames(frames)
         if self._driver is not None:
-            self._driver.flush()
+            self._driver.flush(express=express)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Join and stay joined until `stop`; then say goodbye.

@@ -9,7 +9,6 @@ neither here, nor in a burst, which is all of one queue.
 """
 
 import asyncio
-import ctypes
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -22,6 +21,8 @@ from softlan.device.packet_out import GONE, PacketOut, exists
 from softlan.device.packet_ring import PacketRing
 from softlan.device.wired import check_wired
 from softlan.errors import HostError
+from softlan.net.classic_bpf import attach
+from softlan.net.loop import add_express_reader
 from softlan.proto.drop import DropReason
 
 _STAGE = "open interface"
@@ -48,7 +49,6 @@ class PacketSocket:
         "_captures",
         "_end",
         "_index",
-        "_is_tcps_turn",
         "_kernel_drops",
         "_loop",
         "_out",
@@ -57,6 +57,7 @@ class PacketSocket:
         "_taken_at_look",
         "_timer",
         "counters",
+        "express",
         "name",
     )
 
@@ -67,7 +68,7 @@ class PacketSocket:
         self._index = index
         self._captures = captures
         self._rings = [PacketRing(capture, self.counters) for capture in captures]
-        self._is_tcps_turn = False
+        self.express = False
         self._out = out
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -110,8 +111,9 @@ class PacketSocket:
         """Call `on_readable` from `loop` while frames are waiting."""
         self.detach()
         self._loop = loop
-        for capture in self._captures:
-            loop.add_reader(capture.fileno(), on_readable)
+        rest, tcp = self._captures
+        add_express_reader(loop, rest.fileno(), on_readable)
+        loop.add_reader(tcp.fileno(), on_readable)
         self._timer = loop.call_later(_LOOK, self._look)
 
     def detach(self) -> None:
@@ -131,7 +133,7 @@ class PacketSocket:
         bursts: the rings are memory, so reading them takes no system call.
         """
         rings = self._rings
-        which = 1 if self._is_tcps_turn else 0
+        which = 1 if self.express else 0
         frames = rings[which].read(limit)
         if not frames:
             which = 1 - which
@@ -139,11 +141,11 @@ class PacketSocket:
         counters = self.counters
         counters.reads += 1
         if frames:
-            self._is_tcps_turn = which == 0
+            self.express = which == 0
             counters.frames_in += len(frames)
             self._taken[which] += len(frames)
         else:
-            self._is_tcps_turn = False
+            self.express = False
             if self._end is not None:
                 raise self._end
             for ring in self._rings:
@@ -208,10 +210,7 @@ class PacketSocket:
 def _prepare(capture: socket.socket, which: bytes) -> None:
     """Set the options that must stand before the bind."""
     capture.setblocking(False)
-    program = ctypes.create_string_buffer(which, len(which))
-    capture.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(which) // 8, ctypes.addressof(program))
-    )
+    attach(capture, _SO_ATTACH_FILTER, which)
     try:
         capture.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     except OSError:

@@ -49,6 +49,11 @@ class FrameDevice(Protocol):
         """What went through, live."""
         ...
 
+    @property
+    def express(self) -> bool:
+        """Whether the last burst was of a queue that has all but TCP: it is not to wait behind streams on its way."""
+        ...
+
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` from `loop` for as long as there are frames to read, or the device is gone."""
         ...

@@ -1,19 +1,23 @@
 """Which of an interface's frames a packet socket takes, as a program for the kernel (socket(7), SO_ATTACH_FILTER).
 
-Classic BPF, as in Documentation/networking/filter.rst: an accumulator, loads into it, and jumps that count from the
-next instruction. Offsets are into the frame.
+Offsets are into the frame.
 """
 
-import struct
-
+from softlan.net.classic_bpf import (
+    IF_AT_LEAST,
+    IF_EQUAL,
+    LOAD_BYTE,
+    LOAD_HALF,
+    LOAD_LENGTH,
+    PACKET_TYPE,
+    RETURN,
+    assemble,
+)
 from softlan.proto.ethernet import IPV4, IPV6
 
 PACKET_HOST, PACKET_OUTGOING = 0, 4
 """Of packet(7): frames for this machine's own address, and from it."""
 
-_LOAD_HALF, _LOAD_BYTE, _LOAD_LENGTH = 0x28, 0x30, 0x80
-_IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x15, 0x35, 0x06
-_PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE: not a byte of the frame
 _ALL, _NOTHING = 0xFFFFFFFF, 0
 _TCP = 6
 
@@ -24,20 +28,20 @@ def capture_filter(*, tcp: bool) -> bytes:
     The two together take each frame once, but for what is from this machine or for it.
     """
     program = (
-        (_LOAD_HALF, 0, 0, _PACKET_TYPE),
-        (_IF_EQUAL, 12, 0, PACKET_HOST),  # to "ours"
-        (_IF_EQUAL, 11, 0, PACKET_OUTGOING),
-        (_LOAD_LENGTH, 0, 0, 0),
-        (_IF_AT_LEAST, 0, 7, 24),  # else to "other": a load from behind the end would drop the frame
-        (_LOAD_HALF, 0, 0, 12),
-        (_IF_EQUAL, 0, 2, IPV4),
-        (_LOAD_BYTE, 0, 0, 23),
-        (_IF_EQUAL, 4, 3, _TCP),  # to "TCP", else to "other"
-        (_IF_EQUAL, 0, 2, IPV6),
-        (_LOAD_BYTE, 0, 0, 20),
-        (_IF_EQUAL, 1, 0, _TCP),
-        (_RETURN, 0, 0, _NOTHING if tcp else _ALL),  # other
-        (_RETURN, 0, 0, _ALL if tcp else _NOTHING),  # TCP
-        (_RETURN, 0, 0, _NOTHING),  # ours
+        (LOAD_HALF, 0, 0, PACKET_TYPE),
+        (IF_EQUAL, 12, 0, PACKET_HOST),  # to "ours"
+        (IF_EQUAL, 11, 0, PACKET_OUTGOING),
+        (LOAD_LENGTH, 0, 0, 0),
+        (IF_AT_LEAST, 0, 7, 24),  # else to "other": a load from behind the end would drop the frame
+        (LOAD_HALF, 0, 0, 12),
+        (IF_EQUAL, 0, 2, IPV4),
+        (LOAD_BYTE, 0, 0, 23),
+        (IF_EQUAL, 4, 3, _TCP),  # to "TCP", else to "other"
+        (IF_EQUAL, 0, 2, IPV6),
+        (LOAD_BYTE, 0, 0, 20),
+        (IF_EQUAL, 1, 0, _TCP),
+        (RETURN, 0, 0, _NOTHING if tcp else _ALL),  # other
+        (RETURN, 0, 0, _ALL if tcp else _NOTHING),  # TCP
+        (RETURN, 0, 0, _NOTHING),  # ours
     )
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    return assemble(program)

@@ -11,7 +11,8 @@ from softlan.proto.drop import DropReason
 class MemoryDevice:
     """A working `TapDevice` for tests and simulations. For use from one event loop's thread.
 
-    `written` holds the frames that were written and not refused. `space`, when set, is how many more frames
+    `express` is what the next bursts are said to be. `written` holds the frames that were written and not refused.
+    `space`, when set, is how many more frames
     it takes before it refuses them as a full queue does. `mac`, `mtu` and `is_up` show how it was set up;
     it carries frames whether up or not, since a network card's device is never brought up by us.
     """
@@ -25,6 +26,7 @@ class MemoryDevice:
         self.mtu: int | None = None
         self.is_up = False
         self.is_closed = False
+        self.express = False
         self._pending: deque[bytes] = deque()
         self._is_gone = False
         self._loop: asyncio.AbstractEventLoop | None = None

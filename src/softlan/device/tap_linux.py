@@ -22,6 +22,7 @@ from softlan.device.base import DeviceCounters, DeviceGone
 from softlan.device.netdev import IFF_UP, NetDevice, name_fault
 from softlan.device.tap_steering import steer
 from softlan.errors import HostError
+from softlan.net.loop import add_express_reader
 from softlan.proto.coalesce import PLAIN, coalesce
 from softlan.proto.drop import DropReason
 from softlan.proto.mac import format_mac
@@ -44,14 +45,14 @@ _GONE = (errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO)
 class LinuxTap:
     """A `TapDevice`: it exists from `open` to `close`, or until the process ends, however it ends."""
 
-    __slots__ = ("_is_tcps_turn", "_loop", "_mac", "_merges", "_queues", "counters", "name")
+    __slots__ = ("_loop", "_mac", "_merges", "_queues", "counters", "express", "name")
 
     def __init__(self, name: str, queues: list[int]) -> None:
         """For `open`, which makes the interface; `queues` are the descriptors for TCP and for the rest, or one."""
         self.name = name
         self.counters = DeviceCounters()
         self._queues = queues
-        self._is_tcps_turn = False
+        self.express = False
         self._merges = True
         self._mac: bytes | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,8 +118,9 @@ class LinuxTap:
         """Call `on_readable` from `loop` while frames are waiting."""
         self.detach()
         self._loop = loop
-        for fd in self._queues:
-            loop.add_reader(fd, on_readable)
+        loop.add_reader(self._queues[0], on_readable)
+        for fd in self._queues[1:]:
+            add_express_reader(loop, fd, on_readable)
 
     def detach(self) -> None:
         """Stop calling."""
@@ -136,12 +138,12 @@ class LinuxTap:
             raise DeviceGone("read", f"the interface {self.name} is closed")
         frames: list[bytes] = []
         queues = self._queues
-        order = queues if self._is_tcps_turn else queues[::-1]
-        self._is_tcps_turn = False
+        order = queues if self.express else queues[::-1]
+        self.express = False
         for fd in order:
             self._read(fd, limit, frames)
             if frames:
-                self._is_tcps_turn = fd != queues[0]
+                self.express = fd != queues[0]
                 break
         self.counters.frames_in += len(frames)
         return frames

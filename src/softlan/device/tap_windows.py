@@ -34,6 +34,9 @@ class WindowsTap:
     For use from one event loop's thread, but for `open`.
     """
 
+    express = False
+    """There is one queue, and TCP is in it as well."""
+
     def __init__(self, adapter: TapAdapter, kernel: Kernel, handle: int, set_mtu: Callable[[int], None]) -> None:
         """For `open`. Raises HostError, and the handle stays the caller's then."""
         self.adapter = adapter

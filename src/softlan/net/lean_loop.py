@@ -9,6 +9,7 @@ task, a timer, a signal.
 import asyncio
 import contextlib
 import functools
+import os
 import select
 import selectors
 import time
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 # When turns follow each other more quickly than this, they are spaced out to it, as a network card does with its
 # interrupts: what comes meanwhile is taken in one turn, which costs little more than a turn for one frame. A lone frame
-# never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway.
+# never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway; but
+# after each it lets others run, for whom something may have come that is express. What is express is served meanwhile
+# as well, unless that alone comes so quickly.
 TURN = 0.001  # seconds
 BUSY = 16  # turns
 _LEAST_REST = 0.00005  # seconds: a shorter sleep takes as long as its own system call
@@ -46,6 +49,10 @@ class LeanLoop(asyncio.SelectorEventLoop):
         """
         number = fd if isinstance(fd, int) else fd.fileno()
         self.selector.watch(number, functools.partial(callback, *args) if args else callback)
+
+    def add_express_reader(self, fd: int, callback: Callable[[], Any]) -> None:
+        """The same; and `callback` does not wait when turns are spaced out for what others bring."""
+        self.selector.watch(fd, callback, express=True)
 
     def remove_reader(self, fd: "int | HasFileno") -> bool:
         """Stop calling; whether there was a reader."""
@@ -85,23 +92,29 @@ class LeanSelector(selectors.EpollSelector):
         self._readers: dict[int, Callable[[], Any]] = {}
         self._alarms: dict[LeanAlarm, float] = {}
         self._next_alarm = _NEVER
-        self._last_turn = 0.0
-        self._quick_turns = 0
+        self._turns, self._express_turns = _Pace(), _Pace()
         self._epoll = select.epoll()
+        self._express = select.epoll()
+        self._express_readers: set[int] = set()
         self._epoll.register(self.fileno(), select.EPOLLIN)  # an epoll is readable when one of its own is: epoll(7)
 
-    def watch(self, fd: int, reader: Callable[[], Any]) -> None:
+    def watch(self, fd: int, reader: Callable[[], Any], *, express: bool = False) -> None:
         """Call `reader` whenever `fd` is readable."""
-        with contextlib.suppress(FileExistsError):  # another reader for it; but a closed one needs it anew
-            self._epoll.register(fd, select.EPOLLIN)
+        for epoll in (self._epoll, self._express) if express else (self._epoll,):
+            with contextlib.suppress(FileExistsError):  # another reader for it; but a closed one needs it anew
+                epoll.register(fd, select.EPOLLIN)
+        if express:
+            self._express_readers.add(fd)
         self._readers[fd] = reader
 
     def forget(self, fd: int) -> bool:
         """Stop that; whether it was so."""
         if self._readers.pop(fd, None) is None:
             return False
-        with contextlib.suppress(OSError):  # closed before: the kernel has forgotten it
-            self._epoll.unregister(fd)
+        self._express_readers.discard(fd)
+        for epoll in (self._epoll, self._express):
+            with contextlib.suppress(OSError):  # closed before: the kernel has forgotten it; or not express
+                epoll.unregister(fd)
         return True
 
     def set_alarm(self, alarm: "LeanAlarm", when: float) -> None:
@@ -114,7 +127,7 @@ class LeanSelector(selectors.EpollSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Serve readers and alarms until asyncio has something to do."""
-        poll, readers, clock = self._epoll.poll, self._readers, time.monotonic
+        poll, clock = self._epoll.poll, time.monotonic
         now = clock()
         end = _NEVER if timeout is None else now + timeout
         self.leave = False
@@ -122,32 +135,16 @@ class LeanSelector(selectors.EpollSelector):
             until = min(end, self._next_alarm)
             # A time-out is rounded up to milliseconds: epoll_wait(2).
             events = poll(-1 if until == _NEVER else until - now if until > now else 0, _MAX_EVENTS)
-            has_more = False
-            for fd, _ in events:
-                reader = readers.get(fd)
-                if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
-                    self.leave = True
-                    continue
-                try:
-                    if reader() is True:
-                        has_more = True
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:  # as a handle does
-                    self._failed(error)
+            has_more = self._serve(events)
             now = clock()
             if events:
-                rest = self._last_turn + TURN - now
-                if rest <= 0.0:
-                    self._quick_turns = 0
-                elif self._quick_turns < BUSY:
-                    self._quick_turns += 1
-                elif not has_more and not self.leave:
-                    rest = min(rest, end - now, self._next_alarm - now)
-                    if rest > _LEAST_REST:
-                        time.sleep(rest)
-                        now = clock()
-                self._last_turn = now
+                is_busy = self._turns.count(now)
+                if has_more:
+                    os.sched_yield()
+                    now = clock()
+                elif is_busy and not self.leave:
+                    now = self._rest(min(self._turns.last + TURN, end, self._next_alarm), now)
+                self._turns.last = now
             if now >= self._next_alarm:
                 self._ring(now)
             if self.leave or now >= end:
@@ -157,7 +154,46 @@ class LeanSelector(selectors.EpollSelector):
         """Close both epolls; the descriptors stay."""
         self._readers.clear()
         self._epoll.close()
+        self._express.close()
         super().close()
+
+    def _serve(self, events: list[tuple[int, int]]) -> bool:
+        """Call the readers of these descriptors; whether one has left something."""
+        readers, express = self._readers, self._express_readers
+        has_more = is_express = False
+        for fd, _ in events:
+            reader = readers.get(fd)
+            if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
+                self.leave = True
+                continue
+            if fd in express:
+                is_express = True
+            try:
+                if reader() is True:
+                    has_more = True
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # as a handle does
+                self._failed(error)
+        if is_express:
+            now = time.monotonic()
+            self._express_turns.count(now)
+            self._express_turns.last = now
+        return has_more
+
+    def _rest(self, until: float, now: float) -> float:
+        """Wait until then, but for what is express; the time it is."""
+        turns = self._express_turns
+        while until - now > _LEAST_REST and not self.leave:
+            if turns.quick >= BUSY:
+                time.sleep(until - now)
+                now = turns.last = time.monotonic()
+                break
+            if not select.select((self._express,), (), (), until - now)[0]:  # epoll's own time-out goes by milliseconds
+                return time.monotonic()
+            self._serve(self._express.poll(0, _MAX_EVENTS))
+            now = time.monotonic()
+        return now
 
     def _ring(self, now: float) -> None:
         for each in [each for each, when in self._alarms.items() if when <= now]:
@@ -170,6 +206,28 @@ class LeanSelector(selectors.EpollSelector):
                 except BaseException as error:
                     self._failed(error)
         self._next_alarm = min(self._alarms.values(), default=_NEVER)
+
+
+class _Pace:
+    """How quickly turns of one kind follow each other."""
+
+    __slots__ = ("last", "quick")
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        """When the last one, and the rest after it, was over."""
+        self.quick = 0
+        """How many in a row have begun within `TURN` of that, up to `BUSY`."""
+
+    def count(self, now: float) -> bool:
+        """One more is over; whether so many were quick before it."""
+        if now - self.last >= TURN:
+            self.quick = 0
+        elif self.quick < BUSY:
+            self.quick += 1
+        else:
+            return True
+        return False
 
 
 class LeanAlarm:

@@ -43,6 +43,14 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return LeanLoop() if sys.platform == "linux" else asyncio.SelectorEventLoop()
 
 
+def add_express_reader(loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[[], Any]) -> None:
+    """`loop.add_reader`, for what is not to wait behind streams, where the loop makes the difference."""
+    if sys.platform == "linux" and isinstance(loop, LeanLoop):
+        loop.add_express_reader(fd, callback)
+    else:
+        loop.add_reader(fd, callback)
+
+
 def alarm(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Alarm:
     """An alarm in `loop`, of the cheapest kind that it has."""
     if sys.platform == "linux" and isinstance(loop, LeanLoop):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from softlan.net.loop import alarm
+from softlan.net.loop import add_express_reader, alarm
 from softlan.quic.endpoint import Endpoint
 
 
@@ -16,20 +16,29 @@ class EndpointDriver:
         self._alarm = alarm(loop, self._due)
         self._alarm_at = float("inf")
         loop.add_reader(endpoint.sock.fileno(), self._readable)
+        if endpoint.sock.express is not None:
+            add_express_reader(loop, endpoint.sock.express.fileno(), self._express_readable)
 
-    def flush(self) -> None:
-        """Send what has been queued from outside of the endpoint's own turns."""
-        self.endpoint.flush(time.monotonic())
+    def flush(self, *, express: bool = False) -> None:
+        """Send what has been queued from outside of the endpoint's own turns; see `Endpoint.flush`."""
+        self.endpoint.flush(time.monotonic(), express=express)
         self._rearm()
 
     def close(self) -> None:
         """Stop, and close the socket. Connections that are open just end."""
-        self._loop.remove_reader(self.endpoint.sock.fileno())
+        for sock in (self.endpoint.sock, self.endpoint.sock.express):
+            if sock is not None:
+                self._loop.remove_reader(sock.fileno())
         self._alarm.cancel()
         self.endpoint.sock.close()
 
     def _readable(self) -> bool:
         has_more = self.endpoint.receive(time.monotonic())
+        self._rearm()
+        return has_more
+
+    def _express_readable(self) -> bool:
+        has_more = self.endpoint.receive(time.monotonic(), express=True)
         self._rearm()
         return has_more
 

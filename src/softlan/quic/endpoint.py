@@ -38,9 +38,6 @@ HANDSHAKE_TIME = 10.0  # seconds
 # Faults that are logged at most; a peer may be able to cause one with every packet.
 FAULT_INTERVAL = 1.0  # seconds
 
-# So many messages one recvmmsg brings at most; some may have been several datagrams.
-FULL_BURST = 32
-
 _SHORT_HEADER_END = 1 + CONNECTION_ID_LENGTH
 _LONG_HEADER = 0x80
 
@@ -52,6 +49,7 @@ class Endpoint:
 
     def __init__(self, sock: UdpSocket, door: Door | None = None) -> None:
         self.sock = sock
+        self._express = sock.express or sock
         self.connections: set[Connection] = set()
         self.ignored = 0
         """Datagrams that belong to no connection and start none."""
@@ -83,12 +81,14 @@ class Endpoint:
         self.flush(now)
         return connection
 
-    def receive(self, now: float) -> bool:
+    def receive(self, now: float, *, express: bool = False) -> bool:
         """Take one burst of what the socket has, and send what comes of it; whether there may be more.
 
         What is still there waits for the next turn: what came of this burst does not, and others get theirs.
+        `express`: of its express socket, and by that one goes what comes of it.
         """
-        received = self.sock.recv()
+        sock = self._express if express else self.sock
+        received = sock.recv()
         if not received:
             return False
         if self._line:
@@ -103,8 +103,8 @@ class Endpoint:
         else:
             self._sort(received, now)
         if self._dirty:
-            self.flush(now)
-        return len(received) >= FULL_BURST
+            self.flush(now, express=express)
+        return sock.has_more
 
     def run_timers(self, now: float) -> None:
         """Run every timer that is due, and send what comes of it."""
@@ -147,9 +147,9 @@ class Endpoint:
             return end if deadline is None or end < deadline else deadline
         return deadline
 
-    def flush(self, now: float) -> None:
-        """Send what the connections have queued: each once, however much it is."""
-        send = self.sock.send
+    def flush(self, now: float, *, express: bool = False) -> None:
+        """Send what the connections have queued, each once, however much it is; `express`, by the express socket."""
+        send = (self._express if express else self.sock).send
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for connection in dirty:

@@ -2,32 +2,26 @@
 
 On Unix one system call carries many datagrams (recvmmsg, and GSO and GRO where the kernel has them), through
 qh3's binding of quinn-udp. Elsewhere a plain socket does, one datagram a call. Neither ever blocks, and
-neither ever fragments: a datagram that is too big for the path is dropped and counted.
+neither ever fragments: a datagram that is too big for the path is dropped and counted. `open_udp` makes them.
 """
 
-import contextlib
 import errno
 import socket
-import sys
 from collections.abc import Sequence
 from typing import Protocol
 
 from qh3._hazmat import UdpSocketState
 
-from softlan.errors import HostError
-from softlan.net.address import HostPort, SocketAddress
+from softlan.net.address import SocketAddress
 from softlan.obs.counters import UdpCounters
 from softlan.proto.budget import UDP_PAYLOADS
 from softlan.quic.winsock import prepare_udp
 
-# What may wait in the kernel, in each direction; bytes, which Linux doubles and counts its own memory in. It is a queue
-# like any other, so it is latency for all that is behind it: some 110 full-size packets, or 340 small ones, on the one
-# path of an endpoint, and twice that for all the paths of a relay. Four times as much gave a TCP stream a tenth more,
-# and pings beside it twice the round trip.
-_ENDPOINT_BUFFER, _RELAY_BUFFER = 128 << 10, 256 << 10
-
 # Errors of one datagram, not of the way: it is bigger than the path's MTU, or a firewall of this machine drops it.
 _PASSING = frozenset((errno.EMSGSIZE, errno.EPERM))
+
+# So many messages one recvmmsg brings at most; some may have been several datagrams.
+FULL_BURST = 32
 
 Received = list[tuple[bytes, SocketAddress]]
 
@@ -36,6 +30,12 @@ class UdpSocket(Protocol):
     """What the endpoint needs of a socket; `tests/support` has one in memory."""
 
     counters: UdpCounters
+    has_more: bool
+    """Whether the last burst may have left something behind."""
+
+    @property
+    def express(self) -> "UdpSocket | None":
+        """A second socket on the same port, for what is not to wait behind streams; None where there is one for all."""
 
     @property
     def local_address(self) -> SocketAddress:
@@ -63,6 +63,8 @@ class BatchedUdpSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         self.counters = UdpCounters()
+        self.has_more = False
+        self.express: UdpSocket | None = None
         self._sock = sock
         self._state = UdpSocketState(sock.fileno())
         self._segments: int = self._state.max_gso_segments
@@ -89,11 +91,13 @@ class BatchedUdpSocket:
             received: Received = self._state.recv()
         except OSError:
             counters.errors += 1  # an ICMP error of an earlier send; the datagrams behind it are still there
+            self.has_more = False
             return []
         counters.recv_calls += 1
         counters.datagrams_in += len(received)
         for data, _ in received:
             counters.bytes_in += len(data)
+        self.has_more = len(received) >= FULL_BURST
         return received
 
     def send(self, datagrams: list[bytes], address: SocketAddress) -> None:
@@ -150,6 +154,8 @@ class BatchedUdpSocket:
         """Close the socket."""
         del self._state  # it holds a duplicate of the descriptor, which would keep the port
         self._sock.close()
+        if self.express is not None:
+            self.express.close()
 
 
 class PlainUdpSocket:
@@ -158,9 +164,12 @@ class PlainUdpSocket:
     # Bounds one burst, so that a flood cannot keep the loop in here.
     BURST = 64
 
+    express = None
+
     def __init__(self, sock: socket.socket) -> None:
         prepare_udp(sock)
         self.counters = UdpCounters()
+        self.has_more = False
         self._sock = sock
 
     @property
@@ -193,6 +202,7 @@ class PlainUdpSocket:
             counters.datagrams_in += 1
             counters.bytes_in += len(data)
             received.append((data, address))
+        self.has_more = len(received) >= FULL_BURST
         return received
 
     def send(self, datagrams: Sequence[bytes], address: SocketAddress) -> None:
@@ -211,23 +221,6 @@ class PlainUdpSocket:
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
-
-
-def open_udp(listen: HostPort | None = None) -> UdpSocket:
-    """Open a non-blocking UDP socket, batched where the system can.
-
-    `listen` is where to bind (host ``""``: every address of the machine, both families); None is an
-    ephemeral port, for an endpoint that connects. Raises HostError in one line that says what to do.
-    """
-    host, port = (listen.host, listen.port) if listen else ("", 0)
-    sock = _bind(host, port)
-    sock.setblocking(False)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        with contextlib.suppress(OSError):  # the system's limit is used instead
-            sock.setsockopt(socket.SOL_SOCKET, option, _RELAY_BUFFER if listen else _ENDPOINT_BUFFER)
-    if sys.platform == "win32":
-        return PlainUdpSocket(sock)
-    return BatchedUdpSocket(sock)
 
 
 def peer_address(address: SocketAddress, family: int) -> SocketAddress | None:
@@ -249,46 +242,3 @@ def widest_payload(address: SocketAddress) -> int:
 def plain_host(address: SocketAddress) -> str:
     """The IP address in its usual form: ``::ffff:192.0.2.1`` reads ``192.0.2.1``, a scope is left out."""
     return address[0].removeprefix("::ffff:").partition("%")[0]
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    families = [socket.AF_INET6, socket.AF_INET] if not host else None
-    if families is None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-        except OSError as error:
-            raise HostError(
-                "bind", f"cannot listen on {host}: {error.strerror}; give an address of this machine"
-            ) from error
-        families = [found[0][0]]
-    failure: OSError | None = None
-    for family in families:
-        try:
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-        except OSError as error:  # the system has no IPv6
-            failure = error
-            continue
-        try:
-            if family == socket.AF_INET6 and not host:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            sock.bind((host, port))
-        except OSError as error:
-            sock.close()
-            failure = error
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and not host:
-                continue
-            break
-        return sock
-    assert failure is not None
-    raise HostError("bind", _bind_hint(host, port, failure)) from failure
-
-
-def _bind_hint(host: str, port: int, error: OSError) -> str:
-    where = f"{host or 'every address'}, UDP port {port}"
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {where}: the port is in use; stop what uses it or choose another with --listen"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"cannot listen on {where}: not permitted; run as root or choose a port above 1023 with --listen"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"cannot listen on {where}: this machine has no such address; see `ip address`"
-    return f"cannot listen on {where}: {error.strerror}"

@@ -21,8 +21,8 @@ from softlan.quic.connection import Connection
 from softlan.quic.door import Door
 from softlan.quic.driver import EndpointDriver
 from softlan.quic.endpoint import Endpoint
+from softlan.quic.open_udp import open_udp
 from softlan.quic.trust import Credentials
-from softlan.quic.udp import open_udp
 from softlan.relay.certificates import Certificates, PemFiles
 from softlan.relay.limits import RelayLimits
 from softlan.relay.relay import Relay

@@ -7,7 +7,8 @@ from contextlib import closing
 import pytest
 
 from softlan.net.address import HostPort
-from softlan.quic.udp import PlainUdpSocket, open_udp
+from softlan.quic.open_udp import open_udp
+from softlan.quic.udp import PlainUdpSocket
 from softlan.quic.winsock import IP_DONTFRAGMENT, IPV6_DONTFRAG
 
 

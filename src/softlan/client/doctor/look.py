@@ -20,8 +20,9 @@ from softlan.quic.configuration import MIN_UDP_PAYLOAD, client_configuration
 from softlan.quic.connection import Connection
 from softlan.quic.driver import EndpointDriver
 from softlan.quic.endpoint import Endpoint
+from softlan.quic.open_udp import open_udp
 from softlan.quic.trust import Trust
-from softlan.quic.udp import open_udp, peer_address, plain_host, widest_payload
+from softlan.quic.udp import peer_address, plain_host, widest_payload
 
 RESOLVE_TIME = 5.0  # seconds for the name service
 PATIENCE = 6.0  # seconds for the relay to answer at all, as a client has
