@@ -82,7 +82,7 @@ def test_loss_and_reordering_on_the_way_cost_nothing_more(seed: int) -> None:
     sent: list[bytes] = []
 
     def send() -> None:
-        burst = [frame(two.mac, one.mac, b"%d" % (len(sent) + number)) for number in range(4)]
+        burst = [frame(two.mac, one.mac, b"%d" % (len(sent) + number)) for number in range(12)]
         sent.extend(burst)
         one.session.send_frames(burst)
 

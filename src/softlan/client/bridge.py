@@ -8,8 +8,9 @@ from softlan.device.base import DeviceGone, FrameDevice
 from softlan.obs.counters import TrafficCounters
 from softlan.obs.logging import get_logger
 
-# Frames read from the device in one go: a burst is worth one flush, and the tunnel's own turn must not wait.
-BURST = 64
+# Frames read from the device in one go: a burst is worth one flush, and the tunnel's own turn must not wait. So many
+# full ones are what one call of the kernel sends (GSO).
+BURST = 45
 
 # From so many on, a burst may have left something in its queue: a ring that stands drops some of what was looked at.
 FULL_BURST = 32

@@ -21,7 +21,7 @@ HELD = 32
 """Datagrams that wait for the news of their sender, in all."""
 HOLD_TIME = 1.0  # seconds; the stream repeats what was lost within that
 MOST_SENDERS = 4096
-"""Others in a sealed room; each takes 1 KiB, 3 with `cryptography`'s cipher, and 9 more once it was heard.
+"""Others in a sealed room; each takes 1 KiB, 3 with `cryptography`'s cipher, and 33 more once it was heard.
 
 A relay can make up as many as there are peer ids."""
 

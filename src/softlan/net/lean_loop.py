@@ -158,9 +158,11 @@ class LeanSelector(selectors.EpollSelector):
         super().close()
 
     def _serve(self, events: list[tuple[int, int]]) -> bool:
-        """Call the readers of these descriptors; whether one has left something."""
+        """Call the readers of these descriptors, the express ones first; whether one has left something."""
         readers, express = self._readers, self._express_readers
         has_more = is_express = False
+        if len(events) > 1:
+            events.sort(key=lambda event: event[0] not in express)
         for fd, _ in events:
             reader = readers.get(fd)
             if reader is None:  # asyncio's own, or forgotten by a reader of this very turn

@@ -19,8 +19,8 @@ from softlan.proto.drop import DropReason
 from softlan.proto.keys import sender_key
 from softlan.proto.overlay import Kind, header, parse
 
-WINDOW = 1024
-"""Frames by which one may be late and still be told from a replay."""
+WINDOW = 4096
+"""Frames by which one may be late and still be told from a replay: what is express may overtake a stream's queues."""
 REMEMBERED = 4096
 """Sessions of others that ended here, or that we left, of which it is still known how far they had come."""
 
