@@ -4,6 +4,7 @@ Most of it runs on asyncio's own loop too, so that these are its promises and no
 """
 
 import asyncio
+import functools
 import os
 import select
 import signal
@@ -838,6 +839,26 @@ def test_what_is_express_is_served_while_the_others_rest(busy: Busy) -> None:
     busy.run()
     assert heard == [4]
     assert busy.rests == [], "the wait can be ended"
+
+
+def test_what_is_express_comes_first_in_a_turn(lean: Bed) -> None:
+    order: list[str] = []
+
+    def reader(name: str, near: socket.socket) -> None:
+        near.recv(1)
+        order.append(name)
+        if len(order) == 6:
+            lean.loop.stop()
+
+    for name in ("a", "b", "express", "c", "d", "express"):
+        near = lean.ringing()
+        callback = functools.partial(reader, name, near)
+        if name == "express":
+            add_express_reader(lean.loop, near.fileno(), callback)
+        else:
+            lean.loop.add_reader(near, callback)
+    lean.loop.run_forever()
+    assert order == ["express", "express", "a", "b", "c", "d"]
 
 
 def test_one_that_fails_meanwhile_is_reported_and_the_rest_goes_on(busy: Busy) -> None:
