@@ -30,7 +30,7 @@ from softlan.net.classic_bpf import (
     attach,
 )
 from softlan.obs.counters import UdpCounters
-from softlan.quic.udp import BatchedUdpSocket, Received
+from softlan.quic.udp import BatchedUdpSocket, Received, send_each
 
 CS4 = 0b100000 << 2
 """The mark, as it stands in the second byte of an IPv4 header, above two bits of ECN (RFC 2474)."""
@@ -116,21 +116,10 @@ class ExpressUdpSocket(BatchedUdpSocket):
             if end < most and 0 < len(datagrams[end]) < size:  # only the last one may be shorter
                 end += 1
             if end == start + 1:
-                self._send_one(datagrams[start], address)
+                send_each(self._sock, datagrams[start:end], address, self.counters)
             else:
                 self._send_many(datagrams[start:end], size, address)
             start = end
-
-    def _send_one(self, data: bytes, address: SocketAddress) -> None:
-        counters = self.counters
-        counters.send_calls += 1
-        try:
-            self._sock.sendto(data, address)
-        except OSError:
-            counters.errors += 1
-        else:
-            counters.datagrams_out += 1
-            counters.bytes_out += len(data)
 
     def _send_many(self, datagrams: list[bytes], size: int, address: SocketAddress) -> None:
         counters = self.counters
@@ -142,8 +131,7 @@ class ExpressUdpSocket(BatchedUdpSocket):
         except OSError as error:
             if error.errno == errno.EIO:
                 self._segments = 1  # the device does not segment, or cannot add checksums: now nobody asks it to
-            for data in datagrams:
-                self._send_one(data, address)
+            send_each(self._sock, datagrams, address, counters)
         else:
             counters.datagrams_out += len(datagrams)
             counters.bytes_out += sum(map(len, datagrams))

@@ -207,20 +207,24 @@ class PlainUdpSocket:
 
     def send(self, datagrams: Sequence[bytes], address: SocketAddress) -> None:
         """Send each; one that fails does not stop those behind it."""
-        counters = self.counters
-        for data in datagrams:
-            counters.send_calls += 1
-            try:
-                self._sock.sendto(data, address)
-            except OSError:
-                counters.errors += 1
-            else:
-                counters.datagrams_out += 1
-                counters.bytes_out += len(data)
+        send_each(self._sock, datagrams, address, self.counters)
 
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+
+def send_each(sock: socket.socket, datagrams: Sequence[bytes], address: SocketAddress, counters: UdpCounters) -> None:
+    """Send each by a call of its own; one that fails does not stop those behind it."""
+    for data in datagrams:
+        counters.send_calls += 1
+        try:
+            sock.sendto(data, address)
+        except OSError:
+            counters.errors += 1
+        else:
+            counters.datagrams_out += 1
+            counters.bytes_out += len(data)
 
 
 def peer_address(address: SocketAddress, family: int) -> SocketAddress | None:
