@@ -170,6 +170,30 @@ def test_a_super_frame_ends_the_burst_above_the_limit(cable: Wire) -> None:
     assert cable.ring.read(4) == [frame(1)]
 
 
+def test_frames_whose_checksums_were_left_to_the_card_are_complete_and_in_their_place(cable: Wire) -> None:
+    """In one burst with others, of several lengths and protocols, and with one that we cannot complete."""
+    datagrams = [(UDP(sport=index, dport=9), 6, 40 + index // 8) for index in range(20)]
+    segments = [(TCP(seq=index, flags="A"), 16, 1000) for index in range(20)]
+    expected = []
+    for index, pair in enumerate(zip(datagrams, segments, strict=True)):
+        for layer, offset, length in pair:
+            right = bytes(ETHER / IP(src="192.168.7.1", dst="192.168.7.2") / layer / Raw(STREAM[:length]))
+            pseudo_header = sum(struct.unpack(">4H", right[26:34])) + right[23] + len(right) - 34
+            partial = (pseudo_header & 0xFFFF) + (pseudo_header >> 16)
+            place = 34 + offset
+            left = right[:place] + partial.to_bytes(2, "big") + right[place + 2 :]
+            cable.far.send(left, csum_start=34, csum_offset=offset)
+            expected.append(right)
+        cable.far.send(frame(index))
+        expected.append(frame(index))
+    sctp = bytes(ETHER / IP(proto=132) / Raw(bytes(40)))
+    cable.far.send(sctp, csum_start=34, csum_offset=8)
+    cable.far.send(frame(20))
+    expected.append(frame(20))
+    assert cable.ring.read(64) == expected
+    assert cable.counters.drops == {DropReason.UNSUPPORTED_OFFLOAD: 1}
+
+
 def test_a_queue_that_stands_loses_its_oldest_frame(cable: Wire, clock: Clock) -> None:
     clock.behind = LATE
     for index in range(20):

@@ -3,7 +3,7 @@ from types import ModuleType
 import pytest
 
 from softlan.proto import chunk_sums as module
-from softlan.proto.chunk_sums import chunk_sums, tail_sum
+from softlan.proto.chunk_sums import chunk_sums, tail_sum, tail_sums
 from softlan.proto.sums import word_sum
 
 
@@ -35,3 +35,18 @@ class TestChunkSums:
         monkeypatch.setattr(module, "_numpy", numpy)
         data = bytes(index * index >> 3 & 0xFF for index in range(start + length))
         assert tail_sum(data, start) % 0xFFFF == word_sum(data[start:]) % 0xFFFF
+
+    @pytest.mark.parametrize("count", [1, 3, 4, 45])
+    @pytest.mark.parametrize("length", [0, 1, 20, 46, 48, 513, 1374, 1376])
+    @pytest.mark.parametrize("start", [0, 14, 34, 35])
+    def test_of_many_tails(
+        self, monkeypatch: pytest.MonkeyPatch, numpy: ModuleType | None, start: int, length: int, count: int
+    ) -> None:
+        monkeypatch.setattr(module, "_numpy", numpy)
+        frames = [bytes(which + index * index >> 3 & 0xFF for index in range(start + length)) for which in range(count)]
+        expected = [word_sum(frame[start:]) % 0xFFFF for frame in frames]
+        assert [total % 0xFFFF for total in tail_sums(frames, start)] == expected
+
+    def test_of_tails_that_are_not_there(self, monkeypatch: pytest.MonkeyPatch, numpy: ModuleType | None) -> None:
+        monkeypatch.setattr(module, "_numpy", numpy)
+        assert tail_sums([bytes(20)] * 5, 20) == tail_sums([bytes(20)] * 5, 24) == [0] * 5

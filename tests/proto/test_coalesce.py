@@ -10,7 +10,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from softlan.proto.coalesce import PLAIN, coalesce
-from softlan.proto.offload import Gso, complete_checksum, for_card, segment
+from softlan.proto.offload import Gso, complete_checksums, for_card, segment
 
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
 V4 = IP(src="192.168.7.1", dst="192.168.7.2", id=77, ttl=9, flags="DF")
@@ -312,9 +312,9 @@ class TestForCard:
         fields, frame = card
         transport = 34 if isinstance(network, IP) else 54
         assert fields == (1, kind_of(network), len(frames[0]) - 1000, 1000, transport, 16)
-        completed = complete_checksum(frame, transport, 16)
+        completed = complete_checksums([frame], transport, 16)
         assert completed is not None
-        assert checksums_hold(completed)
+        assert checksums_hold(completed[0])
 
     @NETWORKS
     @given(length=st.integers(301, 9000), size=st.integers(300, 1448), seq=st.integers(0, 0xFFFFFFFF))

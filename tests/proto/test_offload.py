@@ -11,7 +11,7 @@ from scapy.packet import Packet, Raw
 from softlan.proto.offload import (
     SCTP_CHECKSUM_OFFSET,
     Gso,
-    complete_checksum,
+    complete_checksums,
     internet_checksum,
     segment,
 )
@@ -75,34 +75,36 @@ class TestInternetChecksum:
         assert internet_checksum(rest, int.from_bytes(first, "big")) == internet_checksum(first + rest)
 
 
-class TestCompleteChecksum:
-    @given(st.binary(max_size=64), st.booleans())
-    def test_completes_what_a_local_sender_left(self, payload: bytes, over_ipv6: bool) -> None:
+class TestCompleteChecksums:
+    @given(st.lists(st.binary(min_size=64, max_size=64), min_size=1, max_size=9), st.integers(0, 64), st.booleans())
+    def test_completes_what_local_senders_left(self, payloads: list[bytes], length: int, over_ipv6: bool) -> None:
         network = V6 if over_ipv6 else V4
-        right = bytes(ETHER / network / UDP(sport=1, dport=2) / Raw(payload))
+        right = [bytes(ETHER / network / UDP(sport=1, dport=2) / Raw(payload[:length])) for payload in payloads]
         start = 14 + (40 if over_ipv6 else 20)
-        partial = self.with_partial_checksum(right, start, 6, protocol=17)
-        assert complete_checksum(partial, start, 6) == right
+        partial = [self.with_partial_checksum(frame, start, 6, protocol=17) for frame in right]
+        assert complete_checksums(partial, start, 6) == right
 
-    def test_zero_is_written_as_all_ones(self) -> None:
+    @pytest.mark.parametrize("count", [1, 4])
+    def test_zero_is_written_as_all_ones(self, count: int) -> None:
         frame = bytes(14) + bytes.fromhex("ffff0000")
-        assert complete_checksum(frame, 14, 2) == bytes(14) + bytes.fromhex("ffffffff")
+        assert complete_checksums([frame] * count, 14, 2) == [bytes(14) + bytes.fromhex("ffffffff")] * count
 
-    def test_a_place_outside_the_frame_is_none(self) -> None:
-        assert complete_checksum(bytes(60), 14, 44) is not None
-        assert complete_checksum(bytes(60), 14, 45) is None
-        assert complete_checksum(bytes(60), 65535, 16) is None
+    def test_a_place_outside_the_frames_is_none(self) -> None:
+        assert complete_checksums([bytes(60)], 14, 44) is not None
+        assert complete_checksums([bytes(60)], 14, 45) is None
+        assert complete_checksums([bytes(60)], 65535, 16) is None
 
     def test_sctp_cannot_be_done(self) -> None:
-        assert complete_checksum(bytes(60), 34, SCTP_CHECKSUM_OFFSET) is None
+        assert complete_checksums([bytes(60)], 34, SCTP_CHECKSUM_OFFSET) is None
 
-    @given(st.binary(max_size=80), st.integers(-3, 90), st.integers(-3, 90))
-    def test_never_raises_and_touches_two_bytes_only(self, frame: bytes, start: int, offset: int) -> None:
-        completed = complete_checksum(frame, start, offset)
+    @given(st.binary(max_size=80), st.integers(1, 5), st.integers(-3, 90), st.integers(-3, 90))
+    def test_never_raises_and_touches_two_bytes_only(self, frame: bytes, count: int, start: int, offset: int) -> None:
+        completed = complete_checksums([frame] * count, start, offset)
         if completed is not None:
             place = start + offset
-            assert completed[:place] + completed[place + 2 :] == frame[:place] + frame[place + 2 :]
-            assert len(completed) == len(frame)
+            for one in completed:
+                assert one[:place] + one[place + 2 :] == frame[:place] + frame[place + 2 :]
+                assert len(one) == len(frame)
 
     @staticmethod
     def with_partial_checksum(frame: bytes, start: int, offset: int, protocol: int) -> bytes:

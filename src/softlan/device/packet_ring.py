@@ -17,7 +17,7 @@ from softlan.net.codel import CoDel
 from softlan.proto import ethernet
 from softlan.proto.coalesce import VNET_HEADER
 from softlan.proto.drop import DropReason
-from softlan.proto.offload import complete_checksum, segment
+from softlan.proto.offload import complete_checksums, segment
 
 # linux/if_packet.h; Python's socket module has only a few of these.
 _SOL_PACKET = 263
@@ -65,13 +65,15 @@ _IS_SPECIAL = _COPY | _VLAN_VALID
 # A sockaddr_ll stands behind the header; then, aligned, the frame, with its virtio_net_hdr right before it.
 _FRAME_OFFSET = 76
 _VNET_LENGTH = VNET_HEADER.size
-# tp_len, tp_snaplen, tp_mac, and flags and gso_type of the virtio header of a frame at its usual place.
-_fields = struct.Struct(f"=4xIIH{_FRAME_OFFSET - _VNET_LENGTH - 14}xH").unpack_from
+# tp_len, tp_snaplen, tp_mac, and of the virtio header of a frame at its usual place flags and gso_type, csum_start,
+# and csum_offset.
+_fields = struct.Struct(f"=4xIIH{_FRAME_OFFSET - _VNET_LENGTH - 14}xH4xHH").unpack_from
 _vnet_header = VNET_HEADER.unpack_from
 _NEEDS_CSUM = 1
 _GSO_ECN = 0x80
-_NEEDS_WORK = int.from_bytes(bytes((_NEEDS_CSUM, 0xFF)), sys.byteorder)
-"""Of flags and gso_type: not that a card found the checksum right (VIRTIO_NET_HDR_F_DATA_VALID)."""
+# Of flags and gso_type. That a card found the checksum right (VIRTIO_NET_HDR_F_DATA_VALID) is no matter.
+_IS_PARTIAL = int.from_bytes(bytes((_NEEDS_CSUM, 0)), sys.byteorder)
+_IS_SUPER_FRAME = int.from_bytes(bytes((0, 0xFF)), sys.byteorder)
 _LARGEST = _VNET_LENGTH + 65535 + 64
 """The largest IP packet as a super-frame, with its Ethernet header and tags."""
 
@@ -122,14 +124,15 @@ class PacketRing:
             codel.drops(0.0, monotonic())
         frames: list[bytes] = []
         add = frames.append
+        partial: dict[tuple[int, int, int], list[int]] = {}  # by length and place, where they are in `frames`
         memory = self._memory
         fields = _fields
         may_read_ahead = _MAY_READ_AHEAD
         for _ in range(limit):
             base = word << 2
             is_lost = is_late and self._loses(word, wall)
-            length, captured, offset, vnet = fields(memory, base)
-            if status & _IS_SPECIAL or vnet & _NEEDS_WORK or captured != length or offset != _FRAME_OFFSET:
+            length, captured, offset, vnet, checksum_start, checksum_offset = fields(memory, base)
+            if status & _IS_SPECIAL or vnet & _IS_SUPER_FRAME or captured != length or offset != _FRAME_OFFSET:
                 try:
                     whole = self._restore(base)
                 except Exception:  # a fault of ours, passed on; but the slot must not stop all that is behind it
@@ -137,13 +140,9 @@ class PacketRing:
                     self._word = (word + _SLOT_WORDS) % _END_WORD
                     raise
                 frames += whole[1:] if is_lost else whole
-                if len(frames) >= limit:
-                    words[word] = 0
-                    self._word = (word + _SLOT_WORDS) % _END_WORD
-                    if not words[self._word] & _USER:
-                        codel.emptied()
-                    return frames
             elif not is_lost:
+                if vnet & _IS_PARTIAL:
+                    partial.setdefault((length, checksum_start, checksum_offset), []).append(len(frames))
                 base += _FRAME_OFFSET
                 add(memory[base : base + length])
             words[word] = 0  # the slot is the kernel's again
@@ -154,10 +153,12 @@ class PacketRing:
             if not status & _USER:
                 codel.emptied()
                 break
+            if len(frames) >= limit:
+                break
             if may_read_ahead:
                 time()
         self._word = word
-        return frames
+        return self._complete(frames, partial) if partial else frames
 
     def is_empty(self) -> bool:
         """Whether nothing is waiting."""
@@ -203,6 +204,17 @@ class PacketRing:
             return True
         return False
 
+    def _complete(self, frames: list[bytes], partial: dict[tuple[int, int, int], list[int]]) -> list[bytes]:
+        """`frames`, with the checksums that local senders left to the card; without those where we can't."""
+        for (_, start, offset), places in partial.items():
+            completed = complete_checksums([frames[place] for place in places], start, offset)
+            if completed is None:
+                self._counters.drop(DropReason.UNSUPPORTED_OFFLOAD, len(places))
+                completed = [b""] * len(places)
+            for place, frame in zip(places, completed, strict=True):
+                frames[place] = frame
+        return [frame for frame in frames if frame]
+
     def _restore(self, base: int) -> list[bytes]:
         """What would have been on the wire instead of a slot's frame; [] and counted when we can't say."""
         status, length, captured, offset, _, _, _, tci, tpid = _header(self._memory, base)
@@ -232,9 +244,9 @@ class PacketRing:
                 return segments
         elif flags & _NEEDS_CSUM:
             # The kernel counted from the start of the frame without the tag that it took off.
-            completed = complete_checksum(frame, csum_start + tag_length, csum_offset)
+            completed = complete_checksums([frame], csum_start + tag_length, csum_offset)
             if completed is not None:
-                return [completed]
+                return completed
         else:
             return [frame]
         self._counters.drop(DropReason.UNSUPPORTED_OFFLOAD)

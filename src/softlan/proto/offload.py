@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from softlan.proto import ethernet
-from softlan.proto.chunk_sums import chunk_sums, tail_sum
+from softlan.proto.chunk_sums import chunk_sums, tail_sum, tail_sums
 from softlan.proto.coalesce import VNET_HEADER
 from softlan.proto.sums import word_sum
 
@@ -52,17 +52,21 @@ def internet_checksum(data: bytes | bytearray | memoryview, initial: int = 0) ->
     return 0xFFFF - (total % 0xFFFF or 0xFFFF)
 
 
-def complete_checksum(frame: bytes, start: int, offset: int) -> bytes | None:
-    """Fill in the checksum over `frame[start:]` at `start + offset`, where the pseudo-header's sum is now.
+def complete_checksums(frames: Sequence[bytes], start: int, offset: int) -> list[bytes] | None:
+    """Fill in each frame's checksum over `frame[start:]` at `start + offset`, where the pseudo-header's sum is now.
 
-    None when the place lies outside the frame, or is SCTP's. A result of 0 is written as 0xFFFF, as Linux
-    does (`skb_checksum_help`): the same to TCP, and in UDP 0 would mean that there is none (RFC 768).
+    The frames are of one length: it is less work for many. None when the place lies outside them, or is SCTP's. A
+    result of 0 is written as 0xFFFF, as Linux does (`skb_checksum_help`): the same to TCP, and in UDP 0 would mean that
+    there is none (RFC 768).
     """
     place = start + offset
-    if start < 0 or offset < 0 or place + 2 > len(frame) or offset == SCTP_CHECKSUM_OFFSET:
+    rest = place + 2
+    if start < 0 or offset < 0 or rest > len(frames[0]) or offset == SCTP_CHECKSUM_OFFSET:
         return None
-    checksum = internet_checksum(b"", tail_sum(frame, start)) or 0xFFFF
-    return b"".join((frame[:place], checksum.to_bytes(2, "big"), frame[place + 2 :]))
+    return [
+        b"".join((frame[:place], (-total % 0xFFFF or 0xFFFF).to_bytes(2, "big"), frame[rest:]))
+        for frame, total in zip(frames, tail_sums(frames, start), strict=True)
+    ]
 
 
 def segment(frame: bytes, *, kind: int, gso_size: int) -> list[bytes] | None:
