@@ -133,7 +133,8 @@ def alone(lock: Path | None) -> Iterator[None]:
 def machine() -> str:
     """Say on what this runs."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return f"{system}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    python = f"Python {platform.python_version()} ({Path(sys.executable).resolve()})"
+    return f"{system}, {os.cpu_count()} processors, {python}"
 
 
 def say(text: str) -> None:

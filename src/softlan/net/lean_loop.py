@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway; but
 # after each it lets others run, for whom something may have come that is express. What is express is served meanwhile
 # as well, unless that alone comes so quickly.
-TURN = 0.001  # seconds
+TURN = 0.00125  # seconds
 BUSY = 16  # turns
 _LEAST_REST = 0.00005  # seconds: a shorter sleep takes as long as its own system call
 

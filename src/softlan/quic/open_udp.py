@@ -15,7 +15,7 @@ from softlan.quic.udp import BatchedUdpSocket, PlainUdpSocket, UdpSocket
 # for all takes some 110 full-size packets, or 340 small ones, on the one path of an endpoint, and twice that for all
 # the paths of a relay: four times as much gave a TCP stream a tenth more, and pings beside it twice the round trip.
 # Where there are two, they may be longer: only streams wait behind streams.
-_SHARED, _STREAMS, _EXPRESS = (128 << 10, 256 << 10), (256 << 10, 384 << 10), (256 << 10, 512 << 10)
+_SHARED, _STREAMS, _EXPRESS = (128 << 10, 256 << 10), (384 << 10, 512 << 10), (256 << 10, 512 << 10)
 
 
 def open_udp(listen: HostPort | None = None) -> UdpSocket:
