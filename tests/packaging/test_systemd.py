@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from softlan.demo.processes import environment
+from softlan.device import packet_out, packet_ring
+from softlan.quic import open_udp
 
-UNITS = Path(__file__).parents[2] / "packaging/systemd"
+PACKAGING = Path(__file__).parents[2] / "packaging"
+UNITS = PACKAGING / "systemd"
 NAMES = {"relay": "CAP_NET_BIND_SERVICE", "gateway": "CAP_NET_RAW"}
 
 
@@ -51,3 +54,14 @@ def test_no_secret_is_on_a_command_line() -> None:
     gateway = unit("gateway")
     assert "INVITE" not in gateway["ExecStart"][0]
     assert gateway["EnvironmentFile"] == ["/etc/softlan/gateway.env"]
+
+
+def test_the_system_grants_what_they_ask_for() -> None:
+    settings = dict(
+        line.split(" = ")
+        for line in (PACKAGING / "sysctl/softlan.conf").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    udp = max(*open_udp._STREAMS, *open_udp._EXPRESS)
+    assert int(settings["net.core.rmem_max"]) >= max(udp, packet_ring._COPIES)
+    assert int(settings["net.core.wmem_max"]) >= max(udp, packet_out._SEND_BUFFER)

@@ -13,6 +13,7 @@ import sys
 from time import monotonic, time
 
 from softlan.device.base import DeviceCounters
+from softlan.net.buffers import set_buffers
 from softlan.net.codel import CoDel
 from softlan.proto import ethernet
 from softlan.proto.coalesce import VNET_HEADER
@@ -27,7 +28,6 @@ _PACKET_VERSION = 10
 _PACKET_VNET_HDR = 15
 _TPACKET_V2 = 1
 _RING_REQUEST = struct.Struct("@IIII")  # tp_block_size, tp_block_nr, tp_frame_size, tp_frame_nr
-_SO_RCVBUFFORCE = 33
 
 _SLOT = 2048
 """Bytes: room for a frame of a 1500-byte MTU, with tags."""
@@ -35,7 +35,7 @@ _SLOTS = 2048
 """25 ms of a full gigabit of such frames: more than a busy machine leaves us waiting for our turn."""
 _BLOCK = 1 << 16
 _COPIES = 1 << 20
-"""Bytes of frames that no slot has room for; Linux doubles it, and counts its own memory too. Some 30 super-frames."""
+"""Bytes of frames that no slot has room for: some 30 super-frames."""
 
 _TARGET, _INTERVAL = 0.005, 0.1
 """How long frames may stand in the ring, see `CoDel`; seconds. These are the RFC's. On a machine with every processor
@@ -96,10 +96,7 @@ class PacketRing:
         self._memory: mmap.mmap
         self._words: memoryview
         self._word: int
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _COPIES)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _COPIES)
+        set_buffers(sock, receive=_COPIES)
         sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
         sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)  # in a ring since Linux 4.6
         sock.setsockopt(_SOL_PACKET, _PACKET_COPY_THRESH, 1)

@@ -1,20 +1,20 @@
 """Opens the UDP sockets of a relay, and of an endpoint that connects."""
 
-import contextlib
 import errno
 import socket
 import sys
 
 from softlan.errors import HostError
 from softlan.net.address import HostPort
+from softlan.net.buffers import set_buffers
 from softlan.quic.express import ExpressUdpSocket, StreamUdpSocket, add_express
 from softlan.quic.udp import BatchedUdpSocket, PlainUdpSocket, UdpSocket
 
-# What may wait in the kernel, in each direction, of an endpoint that connects and of a relay; bytes, which Linux
-# doubles and counts its own memory in. Each is a queue like any other, so it is latency for all that is behind it. One
-# for all takes some 110 full-size packets, or 340 small ones, on the one path of an endpoint, and twice that for all
-# the paths of a relay: four times as much gave a TCP stream a tenth more, and pings beside it twice the round trip.
-# Where there are two, they may be longer: only streams wait behind streams.
+# What may wait in the kernel, in each direction, of an endpoint that connects and of a relay; bytes. Each is a queue
+# like any other, so it is latency for all that is behind it. One for all takes some 110 full-size packets, or 340 small
+# ones, on the one path of an endpoint, and twice that for all the paths of a relay: four times as much gave a TCP
+# stream a tenth more, and pings beside it twice the round trip. Where there are two, they may be longer: only streams
+# wait behind streams.
 _SHARED, _STREAMS, _EXPRESS = (128 << 10, 256 << 10), (384 << 10, 512 << 10), (256 << 10, 512 << 10)
 
 
@@ -29,9 +29,7 @@ def open_udp(listen: HostPort | None = None) -> UdpSocket:
     sock.setblocking(False)
     sockets = add_express(sock)
     for each, sizes in zip(sockets, (_STREAMS, _EXPRESS) if len(sockets) > 1 else (_SHARED,), strict=True):
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            with contextlib.suppress(OSError):  # the system's limit is used instead
-                each.setsockopt(socket.SOL_SOCKET, option, sizes[listen is not None])
+        set_buffers(each, receive=sizes[listen is not None], send=sizes[listen is not None])
     if sys.platform == "win32":
         return PlainUdpSocket(sock)
     if len(sockets) == 1:
