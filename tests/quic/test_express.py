@@ -28,7 +28,7 @@ EVERYWHERE = HostPort("", 0)
 class Pair:
     """A port with both sockets, and how it is reached in either family."""
 
-    def __init__(self, listen: HostPort = EVERYWHERE) -> None:
+    def __init__(self, listen: HostPort | None = EVERYWHERE) -> None:
         first = open_udp(listen)
         assert isinstance(first, StreamUdpSocket)
         assert isinstance(first.express, ExpressUdpSocket)
@@ -156,7 +156,7 @@ def test_a_burst_goes_by_few_calls(here: Pair, there: Pair) -> None:
     assert here.first.counters.send_calls == 3
 
 
-def test_of_streams_one_large_packet_is_read_at_a_time(here: Pair, there: Pair) -> None:
+def test_of_streams_a_relay_reads_one_large_packet_at_a_time(here: Pair, there: Pair) -> None:
     here.first.send([b"1"], there.address())
     here.first.send([b"22"] * 40, there.address())
     here.first.send([b"333"] * 30, there.address())
@@ -165,6 +165,20 @@ def test_of_streams_one_large_packet_is_read_at_a_time(here: Pair, there: Pair) 
     assert [data for data, _ in there.first.recv()] == [b"333"] * 30
     assert there.first.has_more, "where one came, there is a stream"
     assert (there.first.recv(), there.first.has_more) == ([], False)
+
+
+def test_an_endpoint_that_connects_reads_two(here: Pair) -> None:
+    with closing(Pair(None)) as there:
+        here.first.send([b"1"] * 40, there.address())
+        here.first.send([b"2"], there.address())
+        here.first.send([b"3"] * 40, there.address())
+        here.first.send([b"4"], there.address())
+        here.first.send([b"5"] * 40, there.address())
+        assert [data for data, _ in there.first.recv()] == [b"1"] * 40 + [b"2"] + [b"3"] * 40
+        assert there.first.has_more
+        assert [data for data, _ in there.first.recv()] == [b"4"] + [b"5"] * 40
+        assert there.first.has_more
+        assert (there.first.recv(), there.first.has_more) == ([], False)
 
 
 def test_of_what_comes_alone_a_few_are_read_at_a_time(here: Pair, there: Pair) -> None:

@@ -65,11 +65,16 @@ _SORT = assemble(
 class StreamUdpSocket(BatchedUdpSocket):
     """The first socket, of two: it reads little in one go, so that the second one's turn comes soon."""
 
+    def __init__(self, sock: socket.socket, large: int) -> None:
+        """`large` is how many of GRO's large packets, of up to 45 full datagrams, are read in one go."""
+        super().__init__(sock)
+        self._large = large
+
     def recv(self) -> Received:
-        """One of GRO's large packets, of up to 45 full datagrams, with a few before it that came alone."""
+        """That many of them, with a few datagrams in between that came alone."""
         counters = self.counters
         received: Received = []
-        calls = 0
+        calls = large = 0
         self.has_more = False
         while calls < _LONE:
             calls += 1
@@ -85,8 +90,11 @@ class StreamUdpSocket(BatchedUdpSocket):
             if 0 < size < len(data):
                 received += [(data[at : at + size], address) for at in range(0, len(data), size)]
                 self.has_more = True  # where there is one, there is a stream
-                break
-            received.append((data, address))
+                large += 1
+                if large == self._large:
+                    break
+            else:
+                received.append((data, address))
         else:
             self.has_more = True
         counters.recv_calls += calls

@@ -16,6 +16,8 @@ from softlan.quic.udp import BatchedUdpSocket, PlainUdpSocket, UdpSocket
 # stream a tenth more, and pings beside it twice the round trip. Where there are two, they may be longer: only streams
 # wait behind streams.
 _SHARED, _STREAMS, _EXPRESS = (128 << 10, 256 << 10), (384 << 10, 512 << 10), (256 << 10, 512 << 10)
+_LARGE = 2, 1
+"""GRO's large packets of streams that either takes in a turn: a relay's turn is one that others wait for."""
 
 
 def open_udp(listen: HostPort | None = None) -> UdpSocket:
@@ -28,13 +30,14 @@ def open_udp(listen: HostPort | None = None) -> UdpSocket:
     sock = _bind(host, port)
     sock.setblocking(False)
     sockets = add_express(sock)
+    is_relay = listen is not None
     for each, sizes in zip(sockets, (_STREAMS, _EXPRESS) if len(sockets) > 1 else (_SHARED,), strict=True):
-        set_buffers(each, receive=sizes[listen is not None], send=sizes[listen is not None])
+        set_buffers(each, receive=sizes[is_relay], send=sizes[is_relay])
     if sys.platform == "win32":
         return PlainUdpSocket(sock)
     if len(sockets) == 1:
         return BatchedUdpSocket(sock)
-    first = StreamUdpSocket(sock)
+    first = StreamUdpSocket(sock, _LARGE[is_relay])
     first.express = ExpressUdpSocket(sockets[1], first.counters)
     return first
 
