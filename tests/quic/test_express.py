@@ -28,8 +28,8 @@ EVERYWHERE = HostPort("", 0)
 class Pair:
     """A port with both sockets, and how it is reached in either family."""
 
-    def __init__(self, listen: HostPort | None = EVERYWHERE) -> None:
-        first = open_udp(listen)
+    def __init__(self, listen: HostPort | None = EVERYWHERE, *, is_alone: bool = False) -> None:
+        first = open_udp(listen, is_alone=is_alone)
         assert isinstance(first, StreamUdpSocket)
         assert isinstance(first.express, ExpressUdpSocket)
         self.first, self.express = first, first.express
@@ -156,7 +156,7 @@ def test_a_burst_goes_by_few_calls(here: Pair, there: Pair) -> None:
     assert here.first.counters.send_calls == 3
 
 
-def test_of_streams_a_relay_reads_one_large_packet_at_a_time(here: Pair, there: Pair) -> None:
+def test_of_streams_one_large_packet_is_read_at_a_time(here: Pair, there: Pair) -> None:
     here.first.send([b"1"], there.address())
     here.first.send([b"22"] * 40, there.address())
     here.first.send([b"333"] * 30, there.address())
@@ -167,8 +167,8 @@ def test_of_streams_a_relay_reads_one_large_packet_at_a_time(here: Pair, there: 
     assert (there.first.recv(), there.first.has_more) == ([], False)
 
 
-def test_an_endpoint_that_connects_reads_two(here: Pair) -> None:
-    with closing(Pair(None)) as there:
+def test_it_is_two_where_no_other_player_waits(here: Pair) -> None:
+    with closing(Pair(None, is_alone=True)) as there:
         here.first.send([b"1"] * 40, there.address())
         here.first.send([b"2"], there.address())
         here.first.send([b"3"] * 40, there.address())

@@ -126,7 +126,7 @@ class Tunnel:
     async def _one_session(self, stop: asyncio.Event) -> Attempts | None:
         """Connect, join, and wait for the end; None when we were told to stop."""
         addresses = await self._look_up()
-        sock = open_udp()
+        sock = open_udp(is_alone=self._config.identity.role is Role.CLIENT)
         endpoint = Endpoint(sock)
         driver = self._driver = EndpointDriver(endpoint, asyncio.get_running_loop())
         targets = [target for address in addresses if (target := peer_address(address, sock.family)) is not None]

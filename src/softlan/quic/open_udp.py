@@ -16,15 +16,16 @@ from softlan.quic.udp import BatchedUdpSocket, PlainUdpSocket, UdpSocket
 # stream a tenth more, and pings beside it twice the round trip. Where there are two, they may be longer: only streams
 # wait behind streams.
 _SHARED, _STREAMS, _EXPRESS = (128 << 10, 256 << 10), (384 << 10, 512 << 10), (256 << 10, 512 << 10)
-_LARGE = 2, 1
-"""GRO's large packets of streams that either takes in a turn: a relay's turn is one that others wait for."""
+_LARGE = 1, 2
+"""GRO's large packets of streams that are read in one turn, where others wait for that turn, and where nobody does."""
 
 
-def open_udp(listen: HostPort | None = None) -> UdpSocket:
+def open_udp(listen: HostPort | None = None, *, is_alone: bool = False) -> UdpSocket:
     """Open a non-blocking UDP socket, batched where the system can.
 
     `listen` is where to bind (host ``""``: every address of the machine, both families); None is an
-    ephemeral port, for an endpoint that connects. Raises HostError in one line that says what to do.
+    ephemeral port, for an endpoint that connects. `is_alone`: no other player waits for this endpoint's turns. Raises
+    HostError in one line that says what to do.
     """
     host, port = (listen.host, listen.port) if listen else ("", 0)
     sock = _bind(host, port)
@@ -37,7 +38,7 @@ def open_udp(listen: HostPort | None = None) -> UdpSocket:
         return PlainUdpSocket(sock)
     if len(sockets) == 1:
         return BatchedUdpSocket(sock)
-    first = StreamUdpSocket(sock, _LARGE[is_relay])
+    first = StreamUdpSocket(sock, _LARGE[is_alone])
     first.express = ExpressUdpSocket(sockets[1], first.counters)
     return first
 
