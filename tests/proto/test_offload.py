@@ -12,7 +12,6 @@ from softlan.proto.offload import (
     SCTP_CHECKSUM_OFFSET,
     Gso,
     complete_checksums,
-    internet_checksum,
     segment,
 )
 
@@ -49,30 +48,6 @@ def big(*layers: Packet) -> bytes:
     for layer in layers:
         packet = packet / layer
     return bytes(packet)
-
-
-class TestInternetChecksum:
-    def test_the_example_of_rfc_1071(self) -> None:
-        assert internet_checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0xFFFF - 0xDDF2
-
-    def test_of_nothing_and_of_zeros_is_all_ones(self) -> None:
-        assert internet_checksum(b"") == 0xFFFF
-        assert internet_checksum(bytes(6)) == 0xFFFF
-
-    def test_of_what_sums_to_all_ones_is_zero(self) -> None:
-        assert internet_checksum(b"\xff\xff") == 0
-        assert internet_checksum(b"\xff\xfe\x00\x01\x00\x00") == 0
-
-    def test_an_odd_byte_is_the_high_one_of_a_word(self) -> None:
-        assert internet_checksum(b"\x12") == internet_checksum(b"\x12\x00")
-
-    @given(st.binary(max_size=80))
-    def test_is_the_complement_of_the_sum_by_words(self, data: bytes) -> None:
-        assert internet_checksum(data) == 0xFFFF - naive_sum(data)
-
-    @given(st.binary(max_size=40).filter(lambda data: len(data) % 2 == 0), st.binary(max_size=40))
-    def test_the_initial_value_is_as_if_it_stood_in_front(self, first: bytes, rest: bytes) -> None:
-        assert internet_checksum(rest, int.from_bytes(first, "big")) == internet_checksum(first + rest)
 
 
 class TestCompleteChecksums:

@@ -19,6 +19,12 @@ def naive_sum(data: bytes) -> int:
 
 
 class TestWordSum:
+    def test_the_example_of_rfc_1071(self) -> None:
+        assert word_sum(bytes.fromhex("0001f203f4f5f6f7")) == 0xDDF2
+
+    def test_an_odd_byte_is_the_high_one_of_a_word(self) -> None:
+        assert word_sum(b"\x12") == word_sum(b"\x12\x00") == 0x1200
+
     @given(st.binary(max_size=80) | st.binary(min_size=500, max_size=3000))
     def test_is_the_sum_by_words(self, data: bytes) -> None:
         assert word_sum(data) == word_sum(bytearray(data)) == word_sum(memoryview(data)) == naive_sum(data)

@@ -39,19 +39,6 @@ _put16 = struct.Struct(">H").pack_into
 _put32 = struct.Struct(">I").pack_into
 
 
-def internet_checksum(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
-    """The Internet checksum of `data` (RFC 1071), 0..0xFFFF.
-
-    `initial` is added to the sum: a pseudo-header's words, as one integer of any size.
-
-    Only a sum of nothing but zeros is 0; any other multiple of 0xFFFF is 0xFFFF.
-    """
-    total = word_sum(data) + initial
-    if total == 0:
-        return 0xFFFF
-    return 0xFFFF - (total % 0xFFFF or 0xFFFF)
-
-
 def complete_checksums(frames: Sequence[bytes], start: int, offset: int) -> list[bytes] | None:
     """Fill in each frame's checksum over `frame[start:]` at `start + offset`, where the pseudo-header's sum is now.
 
