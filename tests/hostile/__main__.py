@@ -4,6 +4,7 @@ The exit status is 1 if a bound was broken. Needs root, or `python -m softlan.de
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,7 @@ def main() -> int:
         return 0
     if unknown := [name for name in given.names if name not in attacks]:
         parser.error(f"there is no attack {unknown[0]}; --list prints them")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the party is taken down then, too
     sweep()
     try:
         with tempfile.TemporaryDirectory() as directory, stage(Path(directory)) as party:
@@ -41,6 +43,8 @@ def main() -> int:
             finally:
                 if given.keep_log is not None:
                     given.keep_log.write_bytes(party.relay.log.read_bytes())
+    except KeyboardInterrupt:
+        return 130
     except HostError as error:
         print(error, file=sys.stderr)
         return 1
