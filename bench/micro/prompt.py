@@ -48,10 +48,8 @@ class Pair:
             side.sock.sent.clear()
 
     def send(self, datagrams: list[bytes]) -> None:
-        """What is measured of sending: queue each, flush once."""
-        send = self.client.connection.send_datagram
-        for data in datagrams:
-            send(data)
+        """What is measured of sending: queue all, flush once."""
+        self.client.connection.send_datagrams(datagrams)
         self.sender.flush(self.now)
 
     def receive(self) -> None:

@@ -92,7 +92,7 @@ def test_nothing_is_sealed_without_a_fresh_salt(salt: bytes | None) -> None:
     world = Stage()
     with pytest.raises(ValueError, match="a salt of 16 bytes"):
         SealedFrames(
-            world.session.connection.send_datagram,
+            world.session.connection.send_datagrams,
             TrafficCounters(),
             FrameLog.off(),
             "den",
@@ -107,8 +107,13 @@ def test_a_session_has_one_key_and_one_count_of_frames() -> None:
     """A second welcome ends the session before that; were it taken, counter 0 would come twice under one key."""
     world = Stage()
     sent: list[bytes] = []
+
+    def send(datagrams: list[bytes]) -> int:
+        sent.extend(datagrams)
+        return len(datagrams)
+
     frames = SealedFrames(
-        lambda datagram: not sent.append(datagram),  # type: ignore[func-returns-value]
+        send,
         TrafficCounters(),
         FrameLog.off(),
         "den",
@@ -420,7 +425,7 @@ def test_a_frame_log_shows_what_is_to_be_seen() -> None:
     records: list[dict[str, object]] = []
     world = sealed_stage()
     frames = SealedFrames(
-        world.session.connection.send_datagram,
+        world.session.connection.send_datagrams,
         TrafficCounters(),
         FrameLog(FrameLogMode.ALL, records.append),
         "den",

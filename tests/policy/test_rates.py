@@ -57,6 +57,16 @@ def test_a_stopped_frame_takes_nothing() -> None:
     assert client.unicast(5_000, 0.0) is None, "nor did that"
 
 
+def test_several_frames_pass_together_or_none_of_them() -> None:
+    client = rates(total_rate=10_000, total_burst=65_536)
+    assert client.unicasts(60_000, 0.0)
+    assert not client.unicasts(5_537, 0.0)
+    assert client.unicasts(5_536, 0.0), "what did not pass took nothing"
+    assert not client.unicasts(1, 0.0)
+    assert client.unicasts(10_000, 1.0)
+    assert client.report(1.0) is None, "and is not counted: some of it may pass yet"
+
+
 def test_no_rate_is_no_limit() -> None:
     client = rates(broadcast_rate=0, unknown_unicast_rate=0, total_rate=0)
     for now in (0.0, 1.0):

@@ -5,6 +5,7 @@ from tests.support.wire import Link, World
 
 from softlan.quic import outbox
 from softlan.quic.handler import CloseCause, CloseCode
+from softlan.quic.inside import Lane
 
 # Sizes
 
@@ -26,6 +27,44 @@ def test_what_does_not_fit_is_refused_and_blocks_nothing(size: int) -> None:
     assert not client.connection.send_datagram(b"x" * size)
     assert client.connection.send_datagram(b"behind")
     world.run(lambda: server.datagrams == [b"before", b"behind"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "taken"),
+    [((), 0), ((0,), 1), ((100, 1440, 7), 3), ((100, 1441, 7), 1), ((1441,), 0)],
+)
+def test_a_burst_goes_up_to_the_first_that_does_not_fit(sizes: tuple[int, ...], taken: int) -> None:
+    world = World()
+    client, server = world.pair()
+    world.run(within=1)
+    burst = [bytes((number,)) * size for number, size in enumerate(sizes)]
+    assert client.connection.send_datagrams(burst) == taken
+    assert client.connection.send_datagram(b"behind")
+    world.run(lambda: b"behind" in server.datagrams)
+    assert server.datagrams == [*burst[:taken], b"behind"]
+
+
+def test_a_burst_that_the_library_refuses_half_way_is_sent_half() -> None:
+    world = World()
+    client, server = world.pair()
+
+    class Stubborn:
+        def __init__(self, lane: Lane) -> None:
+            self.lane = lane
+
+        def send_datagram(self, data: bytes) -> None:
+            if data == b"three":
+                raise ValueError
+            self.lane.send_datagram(data)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.lane, name)
+
+    client.connection._lane = Stubborn(client.connection._lane)  # type: ignore[assignment]
+    assert client.connection.send_datagrams([b"one", b"two", b"three", b"four"]) == 2
+    world.run(lambda: len(server.datagrams) == 2)
+    world.run(within=1)
+    assert server.datagrams == [b"one", b"two"]
 
 
 def test_full_datagrams_behind_small_ones_and_stream_data_all_go() -> None:
@@ -126,11 +165,11 @@ def test_closing_during_a_breath_sends_what_was_held_back() -> None:
     world.run(within=2)
     server.connection.send_stream(b"x" * 400)
     world.run(lambda: server.connection._outbox.breath.end is not None, within=1)
-    assert server.connection.send_datagram(b"last words" * 10)
+    assert server.connection.send_datagrams([b"held", b"last words" * 10]) == 2
     client.sock.link.loss = 0.0
     server.connection.close(CloseCode.NO_ERROR, "bye")
     world.run(lambda: client.end)
-    assert client.datagrams[-1] == b"last words" * 10
+    assert client.datagrams[-2:] == [b"held", b"last words" * 10]
 
 
 # Keys
@@ -183,6 +222,7 @@ def test_closing_delivers_what_was_queued_before_it() -> None:
     server.connection.send_datagram(b"last frame")
     server.connection.close(CloseCode.REJECTED, "room_full: the room is full")
     assert not server.connection.send_datagram(b"too late")
+    assert server.connection.send_datagrams([b"too late", b"as well"]) == 0
     world.run(lambda: client.end)
     assert (client.stream, client.datagrams) == (b"reject: room full", [b"last frame"])
     assert client.end == (CloseCause.PEER, "room_full: the room is full")

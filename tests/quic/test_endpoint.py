@@ -83,6 +83,36 @@ def test_two_connections_of_one_client_socket_are_told_apart() -> None:
     assert (first.datagrams, second.datagrams) == ([b"first"], [b"second"])
 
 
+def test_packets_of_two_connections_that_come_in_turns_are_told_apart() -> None:
+    """And from what is of neither, though it looks like it."""
+    world = World()
+    server = world.serve()
+    endpoint = world.endpoint(world.sock())
+    sides = [world.connect(endpoint), world.connect(endpoint)]
+    world.run(lambda: all(side.ready for side in sides) and len(server.peers) == 2)
+    world.run(within=1)
+    caught: list[tuple[bytes, SocketAddress]] = []
+    world.wire.taps.append(lambda data, source, destination: caught.append((data, source)))  # type: ignore[func-returns-value]
+    bursts = []
+    for name, side in zip(b"ab", sides, strict=True):
+        assert side.connection.send_datagrams([bytes((name, number)) * 700 for number in range(9)]) == 9
+        world.flush()
+        bursts.append(caught[:])
+        caught.clear()
+    world.wire.taps.clear()
+    ignored = server.endpoint.ignored
+    for number, packets in enumerate(zip(*bursts, strict=True)):
+        for data, source in packets if number % 3 else packets[::-1]:
+            for stray in (data, b"", data[:5], bytes((data[0] | 0x80,)) + data[1:], data[:8] + b"?" + data[9:]):
+                world.wire.inject(stray, source, RELAY)
+    world.run(within=1)
+    assert [peer.datagrams for peer in server.peers] == [
+        [bytes((name, number)) * 700 for number in range(9)] for name in b"ab"
+    ]
+    assert server.endpoint.ignored - ignored == 4 * 18
+    assert all(peer.end is None for peer in server.peers)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_poor_path_costs_datagrams_and_nothing_else(seed: int) -> None:
     world = World(POOR, seed=seed)

@@ -34,6 +34,7 @@ def main() -> int:
         record(Session, "datagrams_received", lambda session, datagrams, now: datagrams)
         record(Switch, "forward", lambda switch, ingress, datagrams, now: datagrams)
         record(Connection, "send_datagram", lambda connection, data: [data])
+        record(Connection, "send_datagrams", lambda connection, burst: burst)
         record(Connection, "send_stream", lambda connection, data: [data])
         return run(sys.argv[2:])
 

@@ -1,6 +1,7 @@
 """What the relay's parts stand on in their tests: a port without a connection, a connection without a network."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from softlan.ctrl.framing import FrameDecoder, encode_frame
@@ -27,6 +28,11 @@ def mac(number: int) -> bytes:
     return bytes((2, 0, 0, 0, 0, number))
 
 
+def taken_in_order(send: Callable[[bytes], bool], burst: list[bytes]) -> int:
+    """How many of a burst are sent, one by one, until one is refused."""
+    return len(list(itertools.takewhile(send, burst)))
+
+
 class FakePort:
     """A port of the switch that keeps what it is given; its connection carries datagrams up to `capacity`."""
 
@@ -41,6 +47,9 @@ class FakePort:
             return False
         self.datagrams.append(data)
         return True
+
+    def send_datagrams(self, burst: list[bytes]) -> int:
+        return taken_in_order(self.send_datagram, burst)
 
     def send_message(self, message: Message) -> None:
         self.messages.append(message)
@@ -109,6 +118,9 @@ class FakeConnection:
             return False
         self.datagrams.append(data)
         return True
+
+    def send_datagrams(self, burst: list[bytes]) -> int:
+        return taken_in_order(self.send_datagram, burst)
 
     def limit_packets(self, capacity: int) -> None:
         self.capacity = min(self.capacity, capacity)

@@ -31,8 +31,8 @@ _SEALED_START = HEADER_LENGTH + ETHERNET_HEADER
 class PlainFrames:
     """Frames of a room that is not sealed, and what both kinds of room have in common."""
 
-    def __init__(self, send: Callable[[bytes], bool], counters: TrafficCounters, log: FrameLog, room: str) -> None:
-        """`send` queues one datagram and says whether it fits a packet."""
+    def __init__(self, send: Callable[[list[bytes]], int], counters: TrafficCounters, log: FrameLog, room: str) -> None:
+        """`send` queues datagrams in their order, up to the first that fits no packet, and says how many."""
         self.salt: str | None = None
         """What our hello tells the others of our key, in hex; None where frames are plain."""
         self._send = send
@@ -43,7 +43,6 @@ class PlainFrames:
         self._longest = 0
         self._limit = 0  # bytes of a frame that our budget carries
         self._overhead = HEADER_LENGTH  # bytes of a datagram beside its frame
-        self._seal: Sealer | None = None
 
     def joined(self, peer_id: int, budget: int, room_mtu: int) -> None:
         """We are in the room; `budget` is that of our datagrams, in bytes."""
@@ -63,28 +62,21 @@ class PlainFrames:
 
     def send(self, frames: list[bytes], now: float) -> None:
         """Queue a burst for the room. What cannot go is counted with its reason."""
-        counters = self._counters
-        prefix, limit, longest = self._header, self._limit, self._longest
-        seal = self._seal.seal if self._seal is not None else None
-        send, log_all = self._send, self._log.all
-        sent = size = 0
-        for frame in frames:
-            length = len(frame)
-            if length > longest and self._is_jumbo(frame):
-                self._refuse(frame, DropReason.JUMBO, now)
-            elif length > limit:
-                self._refuse(frame, DropReason.OVER_BUDGET, now)
-            elif length < ETHERNET_HEADER:
-                self._refuse(frame, DropReason.RUNT, now)
-            elif send(prefix + frame if seal is None else seal(frame)):
-                sent += 1
-                size += length
-                if log_all:
-                    self._record(frame, "to_room", Action.FORWARDED, now)
-            else:
-                self._refuse(frame, DropReason.OVER_BUDGET, now)
-        counters.frames_out += sent
-        counters.bytes_out += size
+        if max(map(len, frames), default=0) > min(self._limit, self._longest) or (
+            min(map(len, frames), default=ETHERNET_HEADER) < ETHERNET_HEADER
+        ):
+            frames = [frame for frame in frames if self._fits(frame, now)]
+        if not frames:
+            return
+        datagrams = self._datagrams(frames)
+        taken = self._send(datagrams)
+        if taken < len(frames):
+            frames = self._sent_singly(frames, datagrams, taken, now)
+        self._counters.frames_out += len(frames)
+        self._counters.bytes_out += sum(map(len, frames))
+        if self._log.all:
+            for frame in frames:
+                self._record(frame, "to_room", Action.FORWARDED, now)
 
     def received(self, datagrams: list[bytes], now: float) -> tuple[list[bytes], list[bytes]]:
         """The frames of a burst, counted; and those datagrams that are no frames of this kind of room."""
@@ -106,6 +98,33 @@ class PlainFrames:
         counters.frames_in += len(frames)
         counters.bytes_in += size - HEADER_LENGTH * len(frames)
         return frames, others
+
+    def _datagrams(self, frames: list[bytes]) -> list[bytes]:
+        """What carries them."""
+        prefix = self._header
+        return [prefix + frame for frame in frames]
+
+    def _fits(self, frame: bytes, now: float) -> bool:
+        """Whether the room and our budget carry a frame; one that they do not is counted."""
+        if len(frame) > self._longest and self._is_jumbo(frame):
+            self._refuse(frame, DropReason.JUMBO, now)
+        elif len(frame) > self._limit:
+            self._refuse(frame, DropReason.OVER_BUDGET, now)
+        elif len(frame) < ETHERNET_HEADER:
+            self._refuse(frame, DropReason.RUNT, now)
+        else:
+            return True
+        return False
+
+    def _sent_singly(self, frames: list[bytes], datagrams: list[bytes], taken: int, now: float) -> list[bytes]:
+        """The frames that are sent of a burst of which `taken` were, when the rest is tried one by one."""
+        sent = frames[:taken]
+        for frame, datagram in zip(frames[taken:], datagrams[taken:], strict=True):
+            if self._send([datagram]):
+                sent.append(frame)
+            else:
+                self._refuse(frame, DropReason.OVER_BUDGET, now)
+        return sent
 
     def _refuse(self, frame: bytes, reason: DropReason, now: float) -> None:
         self._counters.drop(reason)
@@ -152,7 +171,7 @@ class SealedFrames(PlainFrames):
 
     def __init__(
         self,
-        send: Callable[[bytes], bool],
+        send: Callable[[list[bytes]], int],
         counters: TrafficCounters,
         log: FrameLog,
         room: str,
@@ -172,6 +191,7 @@ class SealedFrames(PlainFrames):
         self._overhead += SEAL_OVERHEAD
         self._key = sender_key(frame_key, salt, mac)
         self._mac = mac
+        self._seal: Sealer | None = None
         self._opener = Opener(frame_key) if opener is None else opener
         # By header, the oldest first: until when they wait, and what speaks against them.
         self._held: dict[bytes, deque[tuple[float, DropReason, bytes]]] = {}
@@ -216,6 +236,9 @@ class SealedFrames(PlainFrames):
     def received(self, datagrams: list[bytes], now: float) -> tuple[list[bytes], list[bytes]]:
         """The frames of a burst, counted; and those datagrams that are no frames of this kind of room."""
         return self._opened(datagrams, now)
+
+    def _datagrams(self, frames: list[bytes]) -> list[bytes]:
+        return [] if self._seal is None else list(map(self._seal.seal, frames))
 
     def _opened(
         self, datagrams: list[bytes], now: float, *, have_waited: bool = False

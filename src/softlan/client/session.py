@@ -157,7 +157,7 @@ class Session:
         self._next_stats = 0.0
         self._hello_deadline = float("inf")
         self._now = now  # of the last tick; near enough for a log's rate
-        where = (connection.send_datagram, counters, frame_log or FrameLog.off(), identity.room)
+        where = (connection.send_datagrams, counters, frame_log or FrameLog.off(), identity.room)
         if identity.frame_key is None:
             self._frames = PlainFrames(*where)
         else:

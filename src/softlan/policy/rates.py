@@ -152,15 +152,20 @@ class ClientRates(MemberRates):
 
     def unicast(self, length: int, now: float) -> DropReason | None:
         """Take a unicast frame to a known MAC, or say that the total stops it."""
-        total = self._total
-        if now > self._total_since:  # as _fill() does, for the one bucket and without the call: this is every frame's
-            total = min(self._total_burst, total + (now - self._total_since) * self._total_rate)
+        return None if self.unicasts(length, now) else self._stop(DropReason.RATE_TOTAL, length)
+
+    def unicasts(self, size: int, now: float) -> bool:
+        """Take several of them, of `size` bytes together; False, and nothing taken, if the total does not let all pass.
+
+        Then some may: `unicast` says which.
+        """
+        if now > self._total_since:  # as _fill() does, for the one bucket that this is of
+            self._total = min(self._total_burst, self._total + (now - self._total_since) * self._total_rate)
             self._total_since = now
-        if total < length:
-            self._total = total
-            return self._stop(DropReason.RATE_TOTAL, length)
-        self._total = total - length
-        return None
+        if self._total < size:
+            return False
+        self._total -= size
+        return True
 
     def dry(self, now: float) -> tuple[bool, bool]:
         """Tell whether nothing is left of broadcast, and of unknown unicast: any such frame would be stopped now."""

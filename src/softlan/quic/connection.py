@@ -87,6 +87,27 @@ class Connection(Gauges):
             self._owner.mark_dirty(self)
         return True
 
+    def send_datagrams(self, burst: list[bytes]) -> int:
+        """Queue DATAGRAMs as `send_datagram` does, up to the first that is not taken; how many were. Never raises."""
+        if self._refuses or self._outbox.holds or max(map(len, burst), default=0) > self.capacity:
+            for taken, data in enumerate(burst):
+                if not self.send_datagram(data):
+                    return taken
+            return len(burst)
+        send = self._lane.send_datagram
+        taken, rest = len(burst), iter(burst)
+        try:
+            for data in rest:
+                send(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # as above
+            taken -= 1 + len(list(rest))
+        self._ledger.queued += taken
+        if not self.dirty:
+            self._owner.mark_dirty(self)
+        return taken
+
     def send_stream(self, data: bytes) -> None:
         """Queue bytes of the control stream; the endpoint's first call opens it."""
         if self._closing:

@@ -38,7 +38,7 @@ HANDSHAKE_TIME = 10.0  # seconds
 # Faults that are logged at most; a peer may be able to cause one with every packet.
 FAULT_INTERVAL = 1.0  # seconds
 
-_SHORT_HEADER_END = 1 + CONNECTION_ID_LENGTH
+_CID = slice(1, 1 + CONNECTION_ID_LENGTH)  # of a packet with a short header
 _LONG_HEADER = 0x80
 
 _log = get_logger("quic")
@@ -95,7 +95,7 @@ class Endpoint:
             self._admit(now)  # who waits comes before who comes now
         if len(received) == 1:
             data, address = received[0]
-            connection = self._by_cid.get(data[1:_SHORT_HEADER_END])
+            connection = self._by_cid.get(data[_CID])
             if connection is None or data[0] & _LONG_HEADER:
                 connection = self._route(data, address, now)
             if connection is not None:
@@ -208,18 +208,24 @@ class Endpoint:
         """Give each run of datagrams of one connection and address to it in one call; order is kept within both."""
         groups: dict[tuple[Connection, SocketAddress], list[bytes]] = {}
         by_cid = self._by_cid
+        group: list[bytes] = []
+        last_cid: bytes | None = None
+        last_address = None
         for data, address in received:
-            connection = by_cid.get(data[1:_SHORT_HEADER_END])
-            if connection is None or data[0] & _LONG_HEADER:
+            cid = data[_CID]
+            if cid == last_cid and data[0] < _LONG_HEADER and (address is last_address or address == last_address):
+                group.append(data)
+                continue
+            connection = by_cid.get(cid)
+            if connection is not None and data[0] < _LONG_HEADER:
+                last_cid, last_address = cid, address
+            else:
                 connection = self._route(data, address, now)
                 if connection is None:
                     continue
-            key = (connection, address)
-            group = groups.get(key)
-            if group is None:
-                groups[key] = [data]
-            else:
-                group.append(data)
+                last_cid = None
+            group = groups.setdefault((connection, address), [])
+            group.append(data)
         for (connection, address), datagrams in groups.items():
             self._give(connection, datagrams, address, now)
 

@@ -27,6 +27,9 @@ class Port(Protocol):
     def send_datagram(self, data: bytes) -> bool:
         """Queue one overlay datagram; False if it cannot be carried."""
 
+    def send_datagrams(self, burst: list[bytes]) -> int:
+        """Queue several in their order, up to the first that cannot be carried; how many."""
+
     def send_message(self, message: Message) -> None:
         """Queue one control message."""
 

@@ -46,7 +46,7 @@ class Session:
     def __init__(self, relay: "Relay", connection: Connection, now: float) -> None:
         self.state = State.HANDSHAKE
         self.connection = connection
-        self.send_datagram = connection.send_datagram
+        self.send_datagram, self.send_datagrams = connection.send_datagram, connection.send_datagrams
         self.member: Member | None = None
         self.switch: Switch | None = None
         self._relay = relay

@@ -23,6 +23,7 @@ _SOURCE = slice(HEADER_LENGTH + 6, HEADER_LENGTH + 12)
 # A flow is what the overlay header and the Ethernet header say: who sends, to whom, and that it is IPv4 (or, of sealed
 # frames, whatever else).
 _FLOW_END = _MIN_ETHERNET
+_FLOW = slice(_FLOW_END)
 _IPV4 = b"\x08\x00"
 _NO_FLOWS: dict[bytes, Member] = {}
 # Behind them: version and IHL, total length, fragment, protocol, ports (RFC 791 section 3.1).
@@ -67,58 +68,62 @@ class Switch:
         if left <= 0.0:
             allowance.strained = True
         flows = _NO_FLOWS if self._log.all else ingress.flows
-        rates, limit, longest, shortest = ingress.rates, ingress.budget, self._longest_flow, self._shortest_flow
+        limit, longest, shortest = ingress.budget, self._longest_flow, self._shortest_flow
         if limit > longest:
             limit = longest
-        looks_inside = rates is not None and self._looks_inside
-        frames = size = copies = 0
+        looks_inside = ingress.rates is not None and self._looks_inside
+        run: list[bytes] = []  # that go the same way, one behind the other
         target: Member | None = None
-        sent = sent_size = 0  # to this target, not in its counters yet
         ingress.last_seen = now
         for datagram in datagrams:
-            length = len(datagram)
-            flow = flows.get(datagram[:_FLOW_END])
-            if flow is None or not shortest <= length <= limit:
-                self._forward_other(ingress, datagram, now)
-                continue
-            if looks_inside:
-                first, total, fragment, protocol, source_port, destination_port = _ipv4_head(datagram, _FLOW_END)
-                if (
-                    first != 0x45
-                    or fragment & 0x3FFF
-                    or not 28 <= total <= length - _FLOW_END
-                    or (
-                        protocol != _TCP
-                        and (protocol != _UDP or source_port == _DHCP_SERVER or destination_port == _DHCP_CLIENT)
-                    )
-                ):
+            flow = flows.get(datagram[_FLOW])
+            if flow is not None:
+                length = len(datagram)
+                if not shortest <= length <= limit:
+                    flow = None
+                elif looks_inside:
+                    first, total, fragment, protocol, source_port, destination_port = _ipv4_head(datagram, _FLOW_END)
+                    if (
+                        first != 0x45
+                        or fragment & 0x3FFF
+                        or not 28 <= total <= length - _FLOW_END
+                        or (
+                            protocol != _TCP
+                            and (protocol != _UDP or source_port == _DHCP_SERVER or destination_port == _DHCP_CLIENT)
+                        )
+                    ):
+                        flow = None
+            if flow is None or flow is not target:
+                if target is not None:
+                    self._pass_on(ingress, target, run, now)
+                    run = []
+                target = flow
+                if flow is None:
                     self._forward_other(ingress, datagram, now)
                     continue
-            frames += 1
-            size += length
-            if rates is not None and (reason := rates.unicast(length - HEADER_LENGTH, now)) is not None:
-                self._drop(ingress, datagram, reason, now)
-                continue
-            if flow is not target:
-                if target is not None:
-                    target.counters.frames_out += sent
-                    target.counters.bytes_out += sent_size
-                    copies += sent
-                    sent = sent_size = 0
-                target = flow
-                budget, send = target.budget, target.port.send_datagram
-            if length <= budget and send(datagram):
-                sent += 1
-                sent_size += length - HEADER_LENGTH
-            else:
-                self._undelivered(ingress, target, datagram, now)
+            run.append(datagram)
         if target is not None:
-            target.counters.frames_out += sent
-            target.counters.bytes_out += sent_size
-            self.room.forwarded += copies + sent
-            self.room.copies += copies + sent
-        ingress.counters.frames_in += frames
-        ingress.counters.bytes_in += size - HEADER_LENGTH * frames
+            self._pass_on(ingress, target, run, now)
+
+    def _pass_on(self, ingress: Member, target: Member, run: list[bytes], now: float) -> None:
+        """Take datagrams of known flows to the same member."""
+        counters, rates = ingress.counters, ingress.rates
+        size = sum(map(len, run)) - HEADER_LENGTH * len(run)
+        counters.frames_in += len(run)
+        counters.bytes_in += size
+        copies = 0
+        if max(map(len, run)) <= target.budget and (rates is None or rates.unicasts(size, now)):
+            copies = target.port.send_datagrams(run)
+            target.counters.frames_out += copies
+            target.counters.bytes_out += sum(map(len, run[:copies])) - HEADER_LENGTH * copies
+            run, rates = run[copies:], None
+        for datagram in run:
+            if rates is not None and (reason := rates.unicast(len(datagram) - HEADER_LENGTH, now)) is not None:
+                self._drop(ingress, datagram, reason, now)
+            else:
+                copies += self._deliver(ingress, target, datagram, now)
+        self.room.forwarded += copies
+        self.room.copies += copies
 
     def _forward_other(self, ingress: Member, datagram: bytes, now: float) -> None:
         """Take a datagram of no known flow, by all the rules."""
@@ -161,7 +166,7 @@ class Switch:
                 and length <= self._longest_flow
                 and datagram.startswith(self._flow_type, _FLOW_END - 2)
             ):
-                ingress.learn_flow(datagram[:_FLOW_END], target)
+                ingress.learn_flow(datagram[_FLOW], target)
             targets = self._deliver(ingress, target, datagram, now)
         if targets:
             room.forwarded += 1
