@@ -29,6 +29,7 @@ from softlan.quic.ledger import (
     UNASKED_AT_ONCE,
     UNASKED_PACKET,
 )
+from softlan.quic.segments import split
 
 
 def joined() -> tuple[World, Server, Forger, Recorder]:
@@ -162,7 +163,8 @@ def test_what_the_peer_is_told_is_what_it_did() -> None:
     assert peer.end == (CloseCause.ERROR, NO_USE)
 
 
-def test_a_peer_that_has_proven_itself_may_give_the_library_more_at_a_time() -> None:
+@pytest.mark.parametrize("is_whole", [False, True], ids=["one by one", "in one piece"])
+def test_a_peer_that_has_proven_itself_may_give_the_library_more_at_a_time(is_whole: bool) -> None:
     _, _, forger, peer = joined()
     taken: list[int] = []
     lane = peer.connection._lane
@@ -172,12 +174,21 @@ def test_a_peer_that_has_proven_itself_may_give_the_library_more_at_a_time() -> 
             taken.append(len(datagrams))
             return lane.receive_many_datagrams(datagrams, *rest)
 
+        def receive_gro_buffer(self, data: bytes, size: int, *rest: Any) -> object:
+            taken.append(len(split(data, size)))
+            return lane.receive_gro_buffer(data, size, *rest)
+
         def __getattr__(self, name: str) -> Any:
             return getattr(lane, name)
 
     def give(packet: bytes) -> int:
         taken.clear()
-        peer.connection.receive([forger.packet(packet) for _ in range(16)], forger.sock.public, forger.world.now)
+        packets = [forger.packet(packet) for _ in range(16)]
+        if is_whole:
+            peer.connection.receive(b"".join(packets), forger.sock.public, forger.world.now, len(packets[0]))
+        else:
+            peer.connection.receive(packets, forger.sock.public, forger.world.now)
+        assert sum(taken) == 16
         return max(taken)
 
     peer.connection._lane = Counting()

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from tests.support.segments import apart
 
 from softlan.net.address import HostPort, SocketAddress
 from softlan.quic.open_udp import open_udp
@@ -35,7 +36,7 @@ def receive(sock: UdpSocket, count: int) -> list[tuple[bytes, SocketAddress]]:
     received: list[tuple[bytes, SocketAddress]] = []
     while len(received) < count:
         assert select.select([sock.fileno()], [], [], 5.0)[0], f"only {len(received)} of {count} came"
-        received += sock.recv()
+        received += apart(sock.recv())
     return received
 
 

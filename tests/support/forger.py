@@ -16,6 +16,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoContext
 from aioquic.quic.events import ConnectionTerminated, DatagramFrameReceived, HandshakeCompleted
+from tests.support.segments import apart
 from tests.support.wire import RELAY, SERVER_NAME, WireSocket, World
 
 from softlan.net.address import SocketAddress
@@ -70,7 +71,7 @@ class Forger:
     # What a World asks of an endpoint
 
     def receive(self, now: float) -> bool:
-        for data, source in self.sock.recv():
+        for data, source in apart(self.sock.recv()):
             self.quic.receive_datagram(data, source, now)
         self._look()
         return False

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from qh3 import QuicConfiguration
 from tests.support.clock import Clock
+from tests.support.segments import together
 
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import UdpCounters
@@ -31,8 +32,8 @@ from softlan.quic.crowd import Caps
 from softlan.quic.door import Door
 from softlan.quic.endpoint import Endpoint
 from softlan.quic.handler import CloseCause, Handler
+from softlan.quic.segments import Segments
 from softlan.quic.trust import Credentials, Trust, development_credentials, load_trust
-from softlan.quic.udp import Received
 
 RELAY: SocketAddress = ("192.0.2.1", 443)
 SERVER_NAME = "lanparty-relay.local"
@@ -151,14 +152,14 @@ class WireSocket:
     def fileno(self) -> int:
         return -1
 
-    def recv(self) -> Received:
+    def recv(self) -> list[Segments]:
         inbox, counters = self.inbox, self.counters
         burst = [inbox.popleft() for _ in range(min(_BURST, len(inbox)))]
         if burst:
             counters.recv_calls += 1
             counters.datagrams_in += len(burst)
             counters.bytes_in += sum(len(data) for data, _ in burst)
-        return burst
+        return together(burst)
 
     def send(self, datagrams: Sequence[bytes], address: SocketAddress) -> None:
         counters = self.counters

@@ -26,6 +26,7 @@ from softlan.quic.inside import ACCEPTED, IDLE_EVENTS, REPEATS, Ending
 from softlan.quic.ledger import DATAGRAM_FRAME, DEAF, HANDSHAKE_BYTES, NO_USE, RETIRED, STREAM_BYTE, Ledger
 from softlan.quic.moving import PATH_LOST, Moving, Packets
 from softlan.quic.outbox import CONTROL_STREAM, Outbox
+from softlan.quic.segments import split
 
 LINGER_TIME = 3.0  # seconds for the goodbye; the library's time for it grows with round trips that the peer feigns
 
@@ -135,10 +136,14 @@ class Connection(Gauges):
         """Start a client's handshake."""
         self._quic.connect(self.address, now)
 
-    def receive(self, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
-        """Take UDP datagrams that came from `address`, and hand on what they bring."""
+    def receive(self, datagrams: list[bytes] | bytes, address: SocketAddress, now: float, size: int = 1) -> None:
+        """Take UDP datagrams that came from `address`, and hand on what they bring.
+
+        As bytes, they are `segments` of `size` bytes each.
+        """
         if not self.established or address != self.address:
-            self._receive_otherwise(datagrams, address, now)
+            each = split(datagrams, size) if isinstance(datagrams, bytes) else datagrams
+            self._receive_otherwise(each, address, now)
             return
         if self._has_strayed:
             self._has_strayed = False
@@ -146,15 +151,17 @@ class Connection(Gauges):
         lane, ledger = self._lane, self._ledger
         burst: list[bytes] = []
         start = counted = 0
-        count = len(datagrams)
-        while start < count:
-            size = ledger.chunk
-            chunk = datagrams if count <= size else datagrams[start : start + size]
-            start += size
+        end = len(datagrams)
+        while start < end:
+            step = ledger.chunk * size
+            chunk = datagrams if end <= step else datagrams[start : start + step]
+            start += step
             has_more = False
             report = None
             try:
-                if len(chunk) == 1:
+                if isinstance(chunk, bytes):
+                    report = lane.receive_gro_buffer(chunk, size, address, now)
+                elif len(chunk) == 1:
                     data = chunk[0]
                     report = lane.receive_datagram(data, address, now, len(data))
                 else:
@@ -170,9 +177,9 @@ class Connection(Gauges):
             except Exception as error:  # whatever a peer's bytes provoke in the library ends with this connection
                 self.fail(f"protocol error: {error}", now, is_peers=True)
                 has_more = True
-            ledger.received += len(chunk) if report is None else report[ACCEPTED]
+            ledger.received += -(-len(chunk) // size) if report is None else report[ACCEPTED]
             is_due = ledger.is_due
-            if has_more or is_due or start >= count:
+            if has_more or is_due or start >= end:
                 fresh = burst[counted:] if counted else burst
                 ledger.delivered += sum(map(len, fresh)) + DATAGRAM_FRAME * len(fresh)
                 counted = len(burst)

@@ -15,12 +15,12 @@ from qh3.quic.connection import QuicConnection
 
 from softlan.net.address import SocketAddress
 from softlan.obs.logging import get_logger
-from softlan.quic.configuration import CONNECTION_ID_LENGTH
 from softlan.quic.connection import Connection
 from softlan.quic.crowd import network_of
 from softlan.quic.door import LATER, Door, TurnedAway, read_long_header
 from softlan.quic.handler import Handler
 from softlan.quic.line import Line
+from softlan.quic.segments import CID, LONG_HEADER, sort, split
 from softlan.quic.udp import UdpSocket
 
 # An acknowledgement may wait this long for data to travel with: a connection that only receives then sends one for
@@ -38,8 +38,6 @@ HANDSHAKE_TIME = 10.0  # seconds
 # Faults that are logged at most; a peer may be able to cause one with every packet.
 FAULT_INTERVAL = 1.0  # seconds
 
-_CID = slice(1, 1 + CONNECTION_ID_LENGTH)  # of a packet with a short header
-_LONG_HEADER = 0x80
 
 _log = get_logger("quic")
 
@@ -93,15 +91,8 @@ class Endpoint:
             return False
         if self._line:
             self._admit(now)  # who waits comes before who comes now
-        if len(received) == 1:
-            data, address = received[0]
-            connection = self._by_cid.get(data[_CID])
-            if connection is None or data[0] & _LONG_HEADER:
-                connection = self._route(data, address, now)
-            if connection is not None:
-                self._give(connection, [data], address, now)
-        else:
-            self._sort(received, now)
+        for run in sort(received):
+            self._take(*run, now)
         if self._dirty:
             self.flush(now, express=express)
         return sock.has_more
@@ -204,34 +195,23 @@ class Endpoint:
 
     # Receiving
 
-    def _sort(self, received: list[tuple[bytes, SocketAddress]], now: float) -> None:
-        """Give each run of datagrams of one connection and address to it in one call; order is kept within both."""
-        groups: dict[tuple[Connection, SocketAddress], list[bytes]] = {}
-        by_cid = self._by_cid
-        group: list[bytes] = []
-        last_cid: bytes | None = None
-        last_address = None
-        for data, address in received:
-            cid = data[_CID]
-            if cid == last_cid and data[0] < _LONG_HEADER and (address is last_address or address == last_address):
-                group.append(data)
-                continue
-            connection = by_cid.get(cid)
-            if connection is not None and data[0] < _LONG_HEADER:
-                last_cid, last_address = cid, address
-            else:
-                connection = self._route(data, address, now)
-                if connection is None:
-                    continue
-                last_cid = None
-            group = groups.setdefault((connection, address), [])
-            group.append(data)
-        for (connection, address), datagrams in groups.items():
-            self._give(connection, datagrams, address, now)
+    def _take(self, datagrams: list[bytes] | bytes, size: int, address: SocketAddress, now: float) -> None:
+        """Take one of the runs of `sort`."""
+        first = datagrams if isinstance(datagrams, bytes) else datagrams[0]
+        known = self._by_cid.get(first[CID])
+        if known is not None and first[0] < LONG_HEADER:
+            self._give(known, datagrams, address, now, size)
+            return
+        for data in split(datagrams, size) if isinstance(datagrams, bytes) else datagrams:
+            connection = self._route(data, address, now)
+            if connection is not None:
+                self._give(connection, [data], address, now)
 
-    def _give(self, connection: Connection, datagrams: list[bytes], address: SocketAddress, now: float) -> None:
+    def _give(
+        self, connection: Connection, datagrams: list[bytes] | bytes, address: SocketAddress, now: float, size: int = 1
+    ) -> None:
         try:
-            connection.receive(datagrams, address, now)
+            connection.receive(datagrams, address, now, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:  # a panic of the library's native core is no Exception

@@ -30,7 +30,8 @@ from softlan.net.classic_bpf import (
     attach,
 )
 from softlan.obs.counters import UdpCounters
-from softlan.quic.udp import BatchedUdpSocket, Received, send_each
+from softlan.quic.segments import Segments
+from softlan.quic.udp import BatchedUdpSocket, send_each
 
 CS4 = 0b100000 << 2
 """The mark, as it stands in the second byte of an IPv4 header, above two bits of ECN (RFC 2474)."""
@@ -70,11 +71,11 @@ class StreamUdpSocket(BatchedUdpSocket):
         super().__init__(sock)
         self._large = large
 
-    def recv(self) -> Received:
+    def recv(self) -> list[Segments]:
         """That many of them, with a few datagrams in between that came alone."""
         counters = self.counters
-        received: Received = []
-        calls = large = 0
+        received: list[Segments] = []
+        calls = large = segments = 0
         self.has_more = False
         while calls < _LONE:
             calls += 1
@@ -85,20 +86,22 @@ class StreamUdpSocket(BatchedUdpSocket):
             except OSError:
                 counters.errors += 1  # an ICMP error of an earlier send; the datagrams behind it are still there
                 break
-            counters.bytes_in += len(data)
+            length = len(data)
+            counters.bytes_in += length
             size = _segment_size(ancillary)
-            if 0 < size < len(data):
-                received += [(data[at : at + size], address) for at in range(0, len(data), size)]
+            if 0 < size < length:
+                received.append((data, size, address))
+                segments += -(-length // size) - 1
                 self.has_more = True  # where there is one, there is a stream
                 large += 1
                 if large == self._large:
                     break
             else:
-                received.append((data, address))
+                received.append((data, length, address))
         else:
             self.has_more = True
         counters.recv_calls += calls
-        counters.datagrams_in += len(received)
+        counters.datagrams_in += len(received) + segments
         return received
 
 

@@ -17,6 +17,7 @@ _IS_KNOWN = hasattr(QuicConnection, "_drain_core") and all(
     for name in (
         "receive_datagram",
         "receive_many_datagrams",
+        "receive_gro_buffer",
         "next_event",
         "send_datagram",
         "poll_transmit",
@@ -153,6 +154,9 @@ class Lane(Protocol):
     def receive_many_datagrams(self, datagrams: list[bytes], address: SocketAddress, now: float, /) -> Report | None:
         """Take several of one sender."""
 
+    def receive_gro_buffer(self, data: bytes, size: int, address: SocketAddress, now: float, /) -> Report | None:
+        """The same, one behind the other, each of `size` bytes but the last, which may be shorter."""
+
     def next_event(self) -> tuple[Any, ...] | None:
         """What came next: ``("datagram", payload)``, or something that is `put_back`."""
 
@@ -205,6 +209,9 @@ class _PublicLane:
 
     def receive_many_datagrams(self, datagrams: list[bytes], address: SocketAddress, now: float, /) -> None:
         self._quic.receive_many_datagrams(datagrams, address, now)
+
+    def receive_gro_buffer(self, data: bytes, size: int, address: SocketAddress, now: float, /) -> None:
+        self._quic.receive_gro_buffer(data, size, address, now)
 
     def next_event(self) -> tuple[Any, ...] | None:
         return ("drained",)  # into the library's own queue, from which the connection takes it next

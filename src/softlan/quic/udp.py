@@ -15,6 +15,7 @@ from qh3._hazmat import UdpSocketState
 from softlan.net.address import SocketAddress
 from softlan.obs.counters import UdpCounters
 from softlan.proto.budget import UDP_PAYLOADS
+from softlan.quic.segments import Segments
 from softlan.quic.winsock import prepare_udp
 
 # Errors of one datagram, not of the way: it is bigger than the path's MTU, or a firewall of this machine drops it.
@@ -22,8 +23,6 @@ _PASSING = frozenset((errno.EMSGSIZE, errno.EPERM))
 
 # So many messages one recvmmsg brings at most; some may have been several datagrams.
 FULL_BURST = 32
-
-Received = list[tuple[bytes, SocketAddress]]
 
 
 class UdpSocket(Protocol):
@@ -48,8 +47,8 @@ class UdpSocket(Protocol):
     def fileno(self) -> int:
         """File descriptor to wait on."""
 
-    def recv(self) -> Received:
-        """A burst of datagrams with their senders, in order; empty when nothing is there."""
+    def recv(self) -> list[Segments]:
+        """A burst of datagrams, in order; empty when nothing is there."""
 
     def send(self, datagrams: list[bytes], address: SocketAddress) -> None:
         """Send in order. What the system does not take is dropped and counted, as a network would."""
@@ -84,19 +83,19 @@ class BatchedUdpSocket:
         """File descriptor to wait on."""
         return self._sock.fileno()
 
-    def recv(self) -> Received:
+    def recv(self) -> list[Segments]:
         """One system call's worth of datagrams."""
         counters = self.counters
         try:
-            received: Received = self._state.recv()
+            received = [(data, len(data), address) for data, address in self._state.recv()]
         except OSError:
             counters.errors += 1  # an ICMP error of an earlier send; the datagrams behind it are still there
             self.has_more = False
             return []
         counters.recv_calls += 1
         counters.datagrams_in += len(received)
-        for data, _ in received:
-            counters.bytes_in += len(data)
+        for _, size, _ in received:
+            counters.bytes_in += size
         self.has_more = len(received) >= FULL_BURST
         return received
 
@@ -187,9 +186,10 @@ class PlainUdpSocket:
         """File descriptor to wait on."""
         return self._sock.fileno()
 
-    def recv(self) -> Received:
+    def recv(self) -> list[Segments]:
         """Up to `BURST` datagrams."""
-        counters, received = self.counters, []
+        counters = self.counters
+        received: list[Segments] = []
         for _ in range(self.BURST):
             counters.recv_calls += 1
             try:
@@ -201,7 +201,7 @@ class PlainUdpSocket:
                 continue
             counters.datagrams_in += 1
             counters.bytes_in += len(data)
-            received.append((data, address))
+            received.append((data, len(data), address))
         self.has_more = len(received) >= FULL_BURST
         return received
 
