@@ -91,10 +91,7 @@ class Connection(Gauges):
     def send_datagrams(self, burst: list[bytes]) -> int:
         """Queue DATAGRAMs as `send_datagram` does, up to the first that is not taken; how many were. Never raises."""
         if self._refuses or self._outbox.holds or max(map(len, burst), default=0) > self.capacity:
-            for taken, data in enumerate(burst):
-                if not self.send_datagram(data):
-                    return taken
-            return len(burst)
+            return len(list(itertools.takewhile(self.send_datagram, burst)))
         send = self._lane.send_datagram
         taken, rest = len(burst), iter(burst)
         try:
