@@ -99,7 +99,7 @@ class Connection(Gauges):
                 send(data)
         except (SystemExit, KeyboardInterrupt):
             raise
-        except BaseException:  # as above
+        except BaseException:  # the library's kinds, and a panic of its core: the connection is about to end
             taken -= 1 + len(list(rest))
         self._ledger.queued += taken
         if not self.dirty:

@@ -91,8 +91,12 @@ class Endpoint:
             return False
         if self._line:
             self._admit(now)  # who waits comes before who comes now
-        for run in sort(received):
-            self._take(*run, now)
+        data, size, address = received[0]
+        if len(received) == 1 and size == len(data):  # it came alone, as a game's do: there is nothing to sort
+            self._take([data], 1, address, now)
+        else:
+            for run in sort(received):
+                self._take(*run, now)
         if self._dirty:
             self.flush(now, express=express)
         return sock.has_more

@@ -112,7 +112,7 @@ class Switch:
         counters.frames_in += len(run)
         counters.bytes_in += size
         copies = 0
-        if max(map(len, run)) <= target.budget and (rates is None or rates.unicasts(size, now)):
+        if len(run) > 1 and max(map(len, run)) <= target.budget and (rates is None or rates.unicasts(size, now)):
             copies = target.port.send_datagrams(run)
             target.counters.frames_out += copies
             target.counters.bytes_out += sum(map(len, run[:copies])) - HEADER_LENGTH * copies
