@@ -1,6 +1,7 @@
-"""What the processors of this machine did: by process, in all, and whether others are at work. See proc(5)."""
+"""This machine's processors, and what they did: by process, in all, and whether others are at work. See proc(5)."""
 
 import os
+import re
 import time
 from collections.abc import Iterable
 
@@ -29,6 +30,12 @@ def others_seconds(ours: Iterable[int]) -> float:
     skipped = {os.getpid(), *ours}
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) not in skipped]
     return sum(sum(map(int, stat[11:15])) for pid in pids if (stat := _stat(pid)) and stat[1] != _KTHREADD) / _TICK
+
+
+def processors() -> str:
+    """Tell how many there are, and of what kind, where Linux names it; on ARM it does not."""
+    kind = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return f"{_PROCESSORS} processors ({kind[1] if kind else 'of no name'})"
 
 
 def wait_quiet(patience: float, limit: float = 0.04) -> float:

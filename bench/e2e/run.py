@@ -20,7 +20,7 @@ import msgspec
 from bench.e2e import plot, report
 from bench.e2e.figures import GROUPS
 from bench.e2e.lab import Site
-from bench.e2e.machine import others_seconds, wait_quiet
+from bench.e2e.machine import others_seconds, processors, wait_quiet
 from bench.e2e.measure import Measurement
 from bench.e2e.peers.base import Peer
 from bench.e2e.peers.limits import Bridge, Vxlan
@@ -134,7 +134,7 @@ def machine() -> str:
     """Say on what this runs."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     python = f"Python {platform.python_version()} ({Path(sys.executable).resolve()})"
-    return f"{system}, {os.cpu_count()} processors, {python}"
+    return f"{system}, {processors()}, {python}"
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
 import os
+import re
 
-from bench.e2e.machine import process_seconds, resident_megabytes
+from bench.e2e.machine import process_seconds, processors, resident_megabytes
 
 NOBODY = 2**22 + 1  # above the largest process id of Linux
 
@@ -25,3 +26,7 @@ def test_one_that_has_ended_counts_nothing() -> None:
 
 def test_resident_memory_is_in_megabytes() -> None:
     assert 5 < resident_megabytes([os.getpid()]) < 2000
+
+
+def test_a_report_says_which_processors_these_are() -> None:
+    assert re.fullmatch(rf"{os.cpu_count()} processors \(\S.*\)", processors())
