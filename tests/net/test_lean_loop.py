@@ -861,6 +861,30 @@ def test_what_is_express_comes_first_in_a_turn(lean: Bed) -> None:
     assert order == ["express", "express", "a", "b", "c", "d"]
 
 
+def test_what_is_express_does_not_wait_for_two_others(lean: Bed) -> None:
+    near, far = lean.pair()
+    order: list[str] = []
+
+    def other(end: socket.socket) -> None:
+        end.recv(1)
+        order.append("other")
+        if order.count("other") == 1:
+            far.send(b"x")
+        else:
+            lean.loop.stop()
+
+    def express() -> None:
+        near.recv(1)
+        order.append("express")
+
+    add_express_reader(lean.loop, near.fileno(), express)
+    for _ in range(2):
+        end = lean.ringing()
+        lean.loop.add_reader(end, functools.partial(other, end))
+    lean.loop.run_forever()
+    assert order == ["other", "express", "other"]
+
+
 def test_one_that_fails_meanwhile_is_reported_and_the_rest_goes_on(busy: Busy) -> None:
     near, far = busy.bed.pair()
     failures: list[int] = []

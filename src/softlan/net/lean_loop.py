@@ -160,16 +160,20 @@ class LeanSelector(selectors.EpollSelector):
     def _serve(self, events: list[tuple[int, int]]) -> bool:
         """Call the readers of these descriptors, the express ones first; whether one has left something."""
         readers, express = self._readers, self._express_readers
-        has_more = is_express = False
+        has_more = is_express = is_late = False
         if len(events) > 1:
             events.sort(key=lambda event: event[0] not in express)
         for fd, _ in events:
+            if is_late:  # what is express does not wait for two streams
+                has_more = self._serve(self._express.poll(0, _MAX_EVENTS)) or has_more
             reader = readers.get(fd)
             if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
                 self.leave = True
                 continue
             if fd in express:
                 is_express = True
+            else:
+                is_late = True
             try:
                 if reader() is True:
                     has_more = True
