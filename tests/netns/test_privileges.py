@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from softlan.demo import topology
 from softlan.demo.netns import Namespace
 from softlan.demo.processes import Process, environment, wait_for
 from softlan.demo.services import TAP, Services
+from softlan.demo.userns import TUN
 from softlan.host.privileges import Capability
 
 pytestmark = pytest.mark.netns
@@ -134,7 +136,7 @@ def as_stranger(services: Services, name: str, namespace: Namespace, *arguments:
     """Start softlan as an ordinary user with no capabilities, or only those in `ambient`, as systemd would.
 
     Python and the package may be where such a user may not look, such as in root's home: the program's own mount
-    namespace shows them elsewhere.
+    namespace shows them elsewhere. So it does with the TAP driver's device, where that is root's alone.
     """
     uids = Path("/proc/self/uid_map").read_text().split()
     if int(uids[2]) <= STRANGER:
@@ -150,6 +152,8 @@ def as_stranger(services: Services, name: str, namespace: Namespace, *arguments:
             mounts += f"mount -t tmpfs -o mode=755 tmpfs {top} && "
         for number, path in enumerate(inside):
             mounts += f"mkdir -p {shlex.quote(str(path))} && mount --move /run/sl{number} {shlex.quote(str(path))} && "
+    if not TUN.stat().st_mode & stat.S_IWOTH:  # udev gives it to all; where it does not run, only root has it
+        mounts += f"mknod -m 666 /run/tun c 10 200 && mount --bind /run/tun {TUN} && "
     state = services.directory / f"state-{name}"
     state.mkdir(mode=0o700)
     os.chown(state, STRANGER, STRANGER)
