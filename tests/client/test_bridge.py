@@ -7,7 +7,7 @@ import pytest
 import structlog
 from tests.support.virtual_room import LAN_HOST, frame
 
-from softlan.client.bridge import BURST, Bridge
+from softlan.client.bridge import BURST, FULL_BURST, Bridge
 from softlan.device.base import DeviceGone
 from softlan.device.memory import MemoryDevice
 from softlan.obs.counters import TrafficCounters
@@ -54,6 +54,15 @@ async def test_what_is_there_goes_in_bursts_and_in_order() -> None:
     await until(lambda: len(side.sent) == 3 * BURST + 1)
     assert [len(burst) for burst in side.bursts] == [BURST, BURST, BURST, 1]
     assert side.sent == frames(3 * BURST + 1)
+
+
+@pytest.mark.parametrize("waiting", [0, 1, FULL_BURST - 1, FULL_BURST])
+def test_the_loop_hears_how_many_frames_there_were_or_that_there_may_be_more(waiting: int) -> None:
+    side = Side()
+    side.device.inject(*frames(waiting))
+    told = side.bridge._readable()
+    assert (told, told is True) == ((True, True) if waiting == FULL_BURST else (waiting, False))
+    assert len(side.sent) == waiting
 
 
 @pytest.mark.parametrize("express", [False, True])

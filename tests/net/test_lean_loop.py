@@ -5,6 +5,7 @@ Most of it runs on asyncio's own loop too, so that these are its promises and no
 
 import asyncio
 import functools
+import math
 import os
 import select
 import signal
@@ -792,13 +793,15 @@ class Busy:
 
     def __init__(self, lean: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lean_loop, "TURN", FAR)
+        monkeypatch.setattr(lean_loop, "LONG_TURN", 2 * FAR)
+        monkeypatch.setattr(lean_loop, "AT_ONCE", math.inf)
         monkeypatch.setattr(lean_loop, "BUSY", 2)
         monkeypatch.setattr(lean_loop.time, "sleep", self.slept)
         monkeypatch.setattr(lean_loop.os, "sched_yield", self.let_others_run)
         self.bed = lean
         self.loop = lean.loop
         self.turns = 0
-        self.has_more = False
+        self.took: bool | int = False
         self.rests: list[float] = []
         self.yields = 0
         self.at_turn: Callable[[int], None] = lambda _: None
@@ -811,10 +814,10 @@ class Busy:
     def let_others_run(self) -> None:
         self.yields += 1
 
-    def turn(self) -> bool:
+    def turn(self) -> bool | int:
         self.turns += 1
         self.at_turn(self.turns)
-        return self.has_more
+        return self.took
 
     def run(self) -> None:
         self.loop.run_forever()
@@ -905,21 +908,95 @@ def test_one_that_fails_meanwhile_is_reported_and_the_rest_goes_on(busy: Busy) -
     assert [str(error) for error in busy.bed.reported] == ["no", "no"]
 
 
-def test_what_is_express_and_comes_quickly_waits_as_well(busy: Busy) -> None:
-    near = busy.bed.ringing()
+def test_what_is_express_and_no_more_than_games_send_never_waits(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean_loop, "FAST", math.inf)
     calls: list[int] = []
-    add_express_reader(busy.loop, near.fileno(), lambda: calls.append(busy.turns))
+
+    def express() -> None:
+        calls.append(busy.turns)
+        if len(calls) == 100:
+            busy.loop.stop()
+
+    add_express_reader(busy.loop, busy.bed.ringing().fileno(), express)
+    busy.run()
+    assert (len(calls), busy.rests) == (100, [])
+    assert busy.turns < 10, "the others rest meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("took", "longest"),
+    [(0, 2 * FAR), (1, 2 * FAR), (2, FAR), (45, FAR)],
+    ids=["nothing beside it", "an acknowledgement beside it", "a small stream beside it", "a stream beside it"],
+)
+def test_what_is_express_and_much_waits_but_a_stream_no_longer_than_ever(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch, took: int, longest: float
+) -> None:
+    monkeypatch.setattr(lean_loop, "FAST", 0)
+    calls: list[int] = []
+    add_express_reader(busy.loop, busy.bed.ringing().fileno(), lambda: calls.append(busy.turns))
+    busy.took = took
     busy.run()
     assert len(busy.rests) == 1
-    assert 0 < busy.rests[0] <= FAR
+    assert longest - FAR < busy.rests[0] <= longest
     assert len(calls) <= 5, "as often as turns may be quick"
 
 
 def test_who_has_left_something_lets_others_run_and_goes_on(busy: Busy) -> None:
-    busy.has_more = True
+    busy.took = True
     busy.at_turn = lambda turn: busy.loop.stop() if turn == 10 else None
     busy.run()
     assert (busy.turns, busy.yields, busy.rests) == (10, 10, [])
+
+
+def rate_of(per_second: float, at_once: int, seconds: float) -> tuple[lean_loop._Rate, float]:
+    """What is known after so many turns a second, and when the last one began."""
+    rate, now = lean_loop._Rate(), 1000.0
+    for _ in range(round(per_second * seconds)):
+        now += 1 / per_second
+        rate.count(at_once, now)
+    return rate, now
+
+
+@pytest.mark.parametrize(("per_second", "at_once"), [(64, 1), (1000, 1), (2900, 1), (900, 3), (48, 60)])
+def test_up_to_what_games_send_the_next_turn_is_due_at_once(per_second: float, at_once: int) -> None:
+    rate, now = rate_of(per_second, at_once, 1.0)
+    assert not rate.is_fast(now)
+    assert rate.next_turn() <= now
+
+
+def test_a_few_that_come_together_are_no_rate() -> None:
+    rate, now = rate_of(64, 1, 1.0)
+    for _ in range(40):
+        now += 0.00001
+        rate.count(1, now)
+    assert not rate.is_fast(now)
+
+
+@pytest.mark.parametrize(
+    ("per_second", "at_once", "wait"),
+    [
+        (4500, 1, 0.0025),
+        (800, 10, 0.0025),
+        (12_000, 1, 0.002),
+        (300, 50, 0.0016),
+        (400, 60, 0.00125),
+        (100_000, 1, 0.00125),
+    ],
+)
+def test_above_it_the_next_one_waits_for_so_many_but_not_for_longer_than_a_little(
+    per_second: float, at_once: int, wait: float
+) -> None:
+    rate, now = rate_of(per_second, at_once, 1.0)
+    assert rate.is_fast(now)
+    assert rate.next_turn() - now == pytest.approx(wait, rel=0.1)
+
+
+def test_when_nothing_comes_any_more_it_is_no_longer_fast() -> None:
+    rate, now = rate_of(8000, 1, 1.0)
+    assert rate.is_fast(now + 0.03)
+    assert not rate.is_fast(now + 0.04)
+    rate.count(1, now + 0.2)
+    assert rate.next_turn() <= now + 0.2
 
 
 def test_an_express_reader_is_removed_like_any_other(lean: Bed) -> None:

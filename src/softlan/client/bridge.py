@@ -73,8 +73,11 @@ class Bridge:
             self._told = complaint
             self._log.info("device", says=complaint)
 
-    def _readable(self) -> bool:
-        """Take a burst; whether there may be more of its queue. Another one has a descriptor and a call of its own."""
+    def _readable(self) -> bool | int:
+        """Take a burst of one queue; True if it may have more, else how many frames there were.
+
+        Another queue has a descriptor, and a call, of its own.
+        """
         try:
             frames = self.device.read_burst(BURST)
         except DeviceGone as error:
@@ -83,4 +86,4 @@ class Bridge:
             return False
         if frames:
             self.send(frames, self.device.express)
-        return len(frames) >= FULL_BURST
+        return len(frames) >= FULL_BURST or len(frames)

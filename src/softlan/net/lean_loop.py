@@ -23,10 +23,17 @@ if TYPE_CHECKING:
 # When turns follow each other more quickly than this, they are spaced out to it, as a network card does with its
 # interrupts: what comes meanwhile is taken in one turn, which costs little more than a turn for one frame. A lone frame
 # never waits: there must have been so many turns in a row. Nor does a loaded loop, whose turns take as long anyway; but
-# after each it lets others run, for whom something may have come that is express. What is express is served meanwhile
-# as well, unless that alone comes so quickly.
+# after each it lets others run, for whom something may have come that is express.
 TURN = 0.00125  # seconds
 BUSY = 16  # turns
+
+# What is express, as a party's games are, is served at once meanwhile. Only where that alone is more than games send,
+# its turns are spaced out, too: to that, or to so much longer that each brings so much.
+FAST = 3000  # frames or datagrams a second
+AT_ONCE = 24  # frames or datagrams
+LONG_TURN = 0.0025  # seconds at most
+_MEMORY = 0.02  # seconds over which that rate is taken
+
 _LEAST_REST = 0.00005  # seconds: a shorter sleep takes as long as its own system call
 
 _MAX_EVENTS = 64
@@ -45,7 +52,8 @@ class LeanLoop(asyncio.SelectorEventLoop):
     def add_reader(self, fd: "int | HasFileno", callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
         """Call `callback` from the selector while `fd` is readable, or broken.
 
-        One that returns True has left something that it could have taken: then no turn is put off.
+        It returns True if it has left something that it could have taken: then no turn is put off. Else it may say how
+        many frames or datagrams it took.
         """
         number = fd if isinstance(fd, int) else fd.fileno()
         self.selector.watch(number, functools.partial(callback, *args) if args else callback)
@@ -92,7 +100,8 @@ class LeanSelector(selectors.EpollSelector):
         self._readers: dict[int, Callable[[], Any]] = {}
         self._alarms: dict[LeanAlarm, float] = {}
         self._next_alarm = _NEVER
-        self._turns, self._express_turns = _Pace(), _Pace()
+        self._turns, self._express_rate = _Turns(), _Rate()
+        self._streams_until = 0.0  # until then, a stream is taken to be there
         self._epoll = select.epoll()
         self._express = select.epoll()
         self._express_readers: set[int] = set()
@@ -143,7 +152,8 @@ class LeanSelector(selectors.EpollSelector):
                     os.sched_yield()
                     now = clock()
                 elif is_busy and not self.leave:
-                    now = self._rest(min(self._turns.last + TURN, end, self._next_alarm), now)
+                    turn = LONG_TURN if now >= self._streams_until and self._express_rate.is_fast(now) else TURN
+                    now = self._rest(min(self._turns.last + turn, end, self._next_alarm), now)
                 self._turns.last = now
             if now >= self._next_alarm:
                 self._ring(now)
@@ -160,7 +170,9 @@ class LeanSelector(selectors.EpollSelector):
     def _serve(self, events: list[tuple[int, int]]) -> bool:
         """Call the readers of these descriptors, the express ones first; whether one has left something."""
         readers, express = self._readers, self._express_readers
+        began = time.monotonic()
         has_more = is_express = is_late = False
+        taken = 0
         if len(events) > 1:
             events.sort(key=lambda event: event[0] not in express)
         for fd, _ in events:
@@ -170,31 +182,35 @@ class LeanSelector(selectors.EpollSelector):
             if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
                 self.leave = True
                 continue
-            if fd in express:
-                is_express = True
-            else:
-                is_late = True
             try:
-                if reader() is True:
-                    has_more = True
+                took = reader()
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:  # as a handle does
                 self._failed(error)
+                took = None
+            if took is True:
+                has_more = True
+            if fd in express:
+                is_express = True
+                taken += 1 if took is None else took
+            else:
+                is_late = True
+                if took is True or (took is not None and took > 1):
+                    self._streams_until = began + _MEMORY
         if is_express:
-            now = time.monotonic()
-            self._express_turns.count(now)
-            self._express_turns.last = now
+            self._express_rate.count(taken, began)
         return has_more
 
     def _rest(self, until: float, now: float) -> float:
         """Wait until then, but for what is express; the time it is."""
-        turns = self._express_turns
+        express = self._express_rate
         while until - now > _LEAST_REST and not self.leave:
-            if turns.quick >= BUSY:
-                time.sleep(until - now)
-                now = turns.last = time.monotonic()
-                break
+            pause = min(express.next_turn(), until) - now
+            if pause > _LEAST_REST:
+                time.sleep(pause)
+                now = time.monotonic()
+                continue
             if not select.select((self._express,), (), (), until - now)[0]:  # epoll's own time-out goes by milliseconds
                 return time.monotonic()
             self._serve(self._express.poll(0, _MAX_EVENTS))
@@ -214,26 +230,48 @@ class LeanSelector(selectors.EpollSelector):
         self._next_alarm = min(self._alarms.values(), default=_NEVER)
 
 
-class _Pace:
-    """How quickly turns of one kind follow each other."""
+class _Turns:
+    """How quickly turns follow each other."""
 
-    __slots__ = ("last", "quick")
+    __slots__ = ("_quick", "last")
 
     def __init__(self) -> None:
         self.last = 0.0
         """When the last one, and the rest after it, was over."""
-        self.quick = 0
-        """How many in a row have begun within `TURN` of that, up to `BUSY`."""
+        self._quick = 0  # how many in a row have begun within `TURN` of that, up to `BUSY`
 
     def count(self, now: float) -> bool:
         """One more is over; whether so many were quick before it."""
         if now - self.last >= TURN:
-            self.quick = 0
-        elif self.quick < BUSY:
-            self.quick += 1
+            self._quick = 0
+        elif self._quick < BUSY:
+            self._quick += 1
         else:
             return True
         return False
+
+
+class _Rate:
+    """How much comes that is express."""
+
+    __slots__ = ("_last", "_rate")
+
+    def __init__(self) -> None:
+        self._last = 0.0  # when the last turn with any of it began
+        self._rate = 0.0  # frames and datagrams a second
+
+    def count(self, taken: int, began: float) -> None:
+        """In the turn that began then, so many frames and datagrams were taken."""
+        self._rate = (self._rate * _MEMORY + taken) / (_MEMORY + began - self._last)
+        self._last = began
+
+    def is_fast(self, now: float) -> bool:
+        """Whether it still is more than `FAST`, although nothing has come since the last turn."""
+        return self._rate * _MEMORY > FAST * (_MEMORY + now - self._last)
+
+    def next_turn(self) -> float:
+        """When the next turn is due; in the past, or 0.0, if at once."""
+        return self._last + max(TURN, min(LONG_TURN, AT_ONCE / self._rate)) if self._rate > FAST else 0.0
 
 
 class LeanAlarm:

@@ -32,15 +32,16 @@ class EndpointDriver:
         self._alarm.cancel()
         self.endpoint.sock.close()
 
-    def _readable(self) -> bool:
-        has_more = self.endpoint.receive(time.monotonic())
+    def _readable(self, *, express: bool = False) -> bool | int:
+        """One turn; True if the socket may have more, else how many datagrams there were."""
+        counters = self.endpoint.sock.counters
+        before = counters.datagrams_in
+        has_more = self.endpoint.receive(time.monotonic(), express=express)
         self._rearm()
-        return has_more
+        return has_more or counters.datagrams_in - before
 
-    def _express_readable(self) -> bool:
-        has_more = self.endpoint.receive(time.monotonic(), express=True)
-        self._rearm()
-        return has_more
+    def _express_readable(self) -> bool | int:
+        return self._readable(express=True)
 
     def _due(self) -> None:
         self._alarm_at = float("inf")
