@@ -801,7 +801,7 @@ class Busy:
         self.bed = lean
         self.loop = lean.loop
         self.turns = 0
-        self.took: bool | int = False
+        self.took = 0
         self.rests: list[float] = []
         self.yields = 0
         self.at_turn: Callable[[int], None] = lambda _: None
@@ -814,7 +814,7 @@ class Busy:
     def let_others_run(self) -> None:
         self.yields += 1
 
-    def turn(self) -> bool | int:
+    def turn(self) -> int:
         self.turns += 1
         self.at_turn(self.turns)
         return self.took
@@ -942,7 +942,7 @@ def test_what_is_express_and_much_waits_but_a_stream_no_longer_than_ever(
 
 
 def test_who_has_left_something_lets_others_run_and_goes_on(busy: Busy) -> None:
-    busy.took = True
+    busy.took = -1
     busy.at_turn = lambda turn: busy.loop.stop() if turn == 10 else None
     busy.run()
     assert (busy.turns, busy.yields, busy.rests) == (10, 10, [])

@@ -34,9 +34,7 @@ def send(driver: EndpointDriver, count: int, mark: int = 0) -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 async def test_a_turn_tells_how_many_datagrams_there_were(driver: EndpointDriver, count: int) -> None:
     send(driver, count)
-    told = driver._readable()
-    assert told == count
-    assert told is not True
+    assert driver._readable() == count
     assert driver.endpoint.ignored == count
 
 
@@ -51,7 +49,6 @@ async def test_of_what_is_express_as_well(driver: EndpointDriver) -> None:
 
 async def test_or_that_there_may_be_more(driver: EndpointDriver) -> None:
     send(driver, FULL)
-    assert driver._readable() is True
-    while driver._readable() is True:
-        pass
-    assert driver.endpoint.ignored == FULL
+    told = driver._readable()
+    assert told < 0
+    assert driver.endpoint.ignored == -told

@@ -73,8 +73,8 @@ class Bridge:
             self._told = complaint
             self._log.info("device", says=complaint)
 
-    def _readable(self) -> bool | int:
-        """Take a burst of one queue; True if it may have more, else how many frames there were.
+    def _readable(self) -> int:
+        """Take a burst of one queue; how many frames there were, as a negative number if it may have more.
 
         Another queue has a descriptor, and a call, of its own.
         """
@@ -83,7 +83,7 @@ class Bridge:
         except DeviceGone as error:
             self.device.detach()
             self._gone(error)
-            return False
+            return 0
         if frames:
             self.send(frames, self.device.express)
-        return len(frames) >= FULL_BURST or len(frames)
+        return len(frames) if len(frames) < FULL_BURST else -len(frames)

@@ -52,8 +52,8 @@ class LeanLoop(asyncio.SelectorEventLoop):
     def add_reader(self, fd: "int | HasFileno", callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
         """Call `callback` from the selector while `fd` is readable, or broken.
 
-        It returns True if it has left something that it could have taken: then no turn is put off. Else it may say how
-        many frames or datagrams it took.
+        It may return how many frames or datagrams it took, as a negative number if it has left something that it could
+        have taken: then no turn is put off.
         """
         number = fd if isinstance(fd, int) else fd.fileno()
         self.selector.watch(number, functools.partial(callback, *args) if args else callback)
@@ -171,8 +171,7 @@ class LeanSelector(selectors.EpollSelector):
         """Call the readers of these descriptors, the express ones first; whether one has left something."""
         readers, express = self._readers, self._express_readers
         began = time.monotonic()
-        has_more = is_express = is_late = False
-        taken = 0
+        has_more = is_late = False
         if len(events) > 1:
             events.sort(key=lambda event: event[0] not in express)
         for fd, _ in events:
@@ -182,24 +181,23 @@ class LeanSelector(selectors.EpollSelector):
             if reader is None:  # asyncio's own, or forgotten by a reader of this very turn
                 self.leave = True
                 continue
+            took = None
             try:
                 took = reader()
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:  # as a handle does
                 self._failed(error)
-                took = None
-            if took is True:
+            count = 1 if took is None else took
+            if count < 0:
                 has_more = True
+                count = -count
             if fd in express:
-                is_express = True
-                taken += 1 if took is None else took
+                self._express_rate.count(count, began)
             else:
                 is_late = True
-                if took is True or (took is not None and took > 1):
+                if count > 1:
                     self._streams_until = began + _MEMORY
-        if is_express:
-            self._express_rate.count(taken, began)
         return has_more
 
     def _rest(self, until: float, now: float) -> float:
@@ -261,7 +259,7 @@ class _Rate:
         self._rate = 0.0  # frames and datagrams a second
 
     def count(self, taken: int, began: float) -> None:
-        """In the turn that began then, so many frames and datagrams were taken."""
+        """So many frames or datagrams were taken in a turn that began then."""
         self._rate = (self._rate * _MEMORY + taken) / (_MEMORY + began - self._last)
         self._last = began
 

@@ -32,15 +32,16 @@ class EndpointDriver:
         self._alarm.cancel()
         self.endpoint.sock.close()
 
-    def _readable(self, *, express: bool = False) -> bool | int:
-        """One turn; True if the socket may have more, else how many datagrams there were."""
+    def _readable(self, *, express: bool = False) -> int:
+        """One turn; how many datagrams there were, as a negative number if there may be more."""
         counters = self.endpoint.sock.counters
         before = counters.datagrams_in
         has_more = self.endpoint.receive(time.monotonic(), express=express)
         self._rearm()
-        return has_more or counters.datagrams_in - before
+        taken = counters.datagrams_in - before
+        return -taken if has_more else taken
 
-    def _express_readable(self) -> bool | int:
+    def _express_readable(self) -> int:
         return self._readable(express=True)
 
     def _due(self) -> None:
