@@ -204,11 +204,12 @@ class LeanSelector(selectors.EpollSelector):
         """Wait until then, but for what is express; the time it is."""
         express = self._express_rate
         while until - now > _LEAST_REST and not self.leave:
-            pause = min(express.next_turn(), until) - now
-            if pause > _LEAST_REST:
-                time.sleep(pause)
-                now = time.monotonic()
-                continue
+            if express.is_fast(now):
+                pause = min(express.next_turn(), until) - now
+                if pause > _LEAST_REST:
+                    time.sleep(pause)
+                    now = time.monotonic()
+                break
             if not select.select((self._express,), (), (), until - now)[0]:  # epoll's own time-out goes by milliseconds
                 return time.monotonic()
             self._serve(self._express.poll(0, _MAX_EVENTS))
@@ -268,8 +269,8 @@ class _Rate:
         return self._rate * _MEMORY > FAST * (_MEMORY + now - self._last)
 
     def next_turn(self) -> float:
-        """When the next turn is due; in the past, or 0.0, if at once."""
-        return self._last + max(TURN, min(LONG_TURN, AT_ONCE / self._rate)) if self._rate > FAST else 0.0
+        """When the next turn is due, as long as it is fast; that may be in the past."""
+        return self._last + max(TURN, min(LONG_TURN, AT_ONCE / self._rate))
 
 
 class LeanAlarm:
