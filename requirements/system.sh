@@ -1,6 +1,6 @@
 #!/bin/sh
-# The commands that tests and demo run, and Debian's packages that have them. As root: installs those whose
-# command is missing. Otherwise: says which they are, and goes on (what needs them then says so itself).
+# The commands that tests and demo run, a library, and Debian's packages that have them. As root: installs those that
+# are missing. Otherwise: says which they are, and goes on (what needs them then says so itself).
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 PYTHON=${PYTHON:-python3}
@@ -28,6 +28,8 @@ nft nftables
 faketime faketime
 unshare util-linux
 LIST
+# What relay, gateway and player take their memory from; it has no command.
+ldconfig -p 2>/dev/null | grep -q libtcmalloc_minimal.so.4 || missing="$missing libtcmalloc-minimal4"
 missing=${missing# }
 
 # The tests' ACME server is in Debian's caddy. It is unpacked into build/, not installed: the package starts a web

@@ -30,6 +30,7 @@ from bench.e2e.peers.softether import SoftEther
 from bench.e2e.report import Result
 from softlan.demo.netns import Lab, sweep
 from softlan.errors import HostError, SoftlanError
+from softlan.host.allocator import find_tcmalloc
 
 PEERS: tuple[type[Peer], ...] = (Softlan, OpenVpn, OpenVpnBuffers, Fastd, Tinc, N2n, SoftEther, Vxlan, Bridge)
 VARIANTS: tuple[type[Peer], ...] = (SoftlanPlain, SoftlanGuarded, SoftlanOpen)
@@ -134,7 +135,8 @@ def machine() -> str:
     """Say on what this runs."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     python = f"Python {platform.python_version()} ({Path(sys.executable).resolve()})"
-    return f"{system}, {processors()}, {python}"
+    malloc = "tcmalloc" if find_tcmalloc() is not None else "no tcmalloc"
+    return f"{system}, {processors()}, {python}, {malloc}"
 
 
 def say(text: str) -> None:

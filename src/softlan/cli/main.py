@@ -19,7 +19,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REJECTED = 3
 
-_WITH_SECRETS = ("client", "gateway", "relay", "room", "doctor")
+_WITH_FRAMES = ("client", "gateway", "relay")
+_WITH_SECRETS = (*_WITH_FRAMES, "room", "doctor")
 
 
 def main() -> None:
@@ -71,9 +72,14 @@ def run(arguments: Sequence[str], alias: str | None = None) -> int:
 
 def _process(arguments: Sequence[str], alias: str | None = None) -> Never:
     """`run` as the whole of this process."""
+    command = alias or next(iter(arguments), None)
+    if command in _WITH_FRAMES:
+        from softlan.host.allocator import begin_anew_with, find_tcmalloc
+
+        begin_anew_with(find_tcmalloc())
     # Before an invitation or a private key is read. Not the demo: its children must own their files in /proc, to write
     # the maps of their user namespaces (user_namespaces(7)).
-    if (alias or next(iter(arguments), None)) in _WITH_SECRETS:
+    if command in _WITH_SECRETS:
         from softlan.host.privileges import hide_memory
 
         hide_memory()
