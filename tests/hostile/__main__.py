@@ -56,7 +56,7 @@ def _run(party: Stage, names: list[str], seconds: float) -> int:
     print(f"Idle: {idle:.0f} MiB.\n\n{HEADER}", flush=True)
     for name in names:
         trial = try_out(party, attacks[name], seconds, rest(party, seconds / 2))
-        after = recovered(party, idle + RSS_BACK / 2)
+        after = recovered(party, idle + RSS_BACK)
         print(row(trial, after), flush=True)
         why = broken(trial)
         if after[0] > idle + RSS_BACK:
