@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,19 +80,13 @@ def test_without_a_library_or_where_it_cannot_it_goes_on_as_it_is(
     assert "LD_PRELOAD" not in os.environ
 
 
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Process]:
-    """A relay as it is started by hand."""
-    words = ("relay", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"), "--log-format", "json")
-    process = Process("relay", [sys.executable, "-m", "softlan", *words], tmp_path / "relay.log")
-    try:
-        process.wait_for("listening", lambda: process.events("relay.listening"), 20)
-        yield process
-    finally:
-        process.stop()
-
-
-def test_a_relay_has_tcmalloc(relay: Process) -> None:
+def test_a_relay_has_tcmalloc(tmp_path: Path) -> None:
     if find_tcmalloc() is None:
         unavailable("libtcmalloc-minimal4 is not installed")
-    assert any("libtcmalloc_minimal" in line for line in maps(relay.pid))
+    words = ("relay", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"), "--log-format", "json")
+    relay = Process("relay", [sys.executable, "-m", "softlan", *words], tmp_path / "relay.log")
+    try:
+        relay.wait_for("listening", lambda: relay.events("relay.listening"), 20)
+        assert any("libtcmalloc_minimal" in line for line in maps(relay.pid))
+    finally:
+        relay.stop()
